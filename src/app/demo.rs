@@ -1,0 +1,4 @@
+//! `attestry demo`, being made.
+
+/// Not yet.
+pub fn demo() {}

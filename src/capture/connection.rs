@@ -1,0 +1,455 @@
+//! One connection's capture: both directions' header tables, the calls in progress, and what a read of either side says about them.
+
+use super::draft::Drafts;
+use super::stream::Stream;
+use super::{Direction, Ids, Limits, Policy, Side, sender};
+use crate::counters::Counters;
+use crate::entry::{Body, PendingEntry, Submission};
+use crate::generated::v1::{self, EventType, connection_event::Type as ConnectionEventType};
+use crate::http2::{Field, Malformed, Unit, UnitBody, UnitError, UnitReader, code, frame};
+use bytes::Bytes;
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Streams that were reset and whose other side may still have frames on the way. Beyond it the oldest are forgotten, and
+/// their late frames recorded as the connection's.
+const RESET_STREAMS_MAX: usize = 256;
+
+/// SETTINGS of one side that the other has not acknowledged. h2 and nghttp2 give up far earlier.
+const UNACKNOWLEDGED_SETTINGS_MAX: usize = 1_000;
+
+/// SETTINGS_HEADER_TABLE_SIZE (RFC 9113 section 6.5.2).
+const HEADER_TABLE_SIZE: u16 = 0x1;
+
+/// What a read was found to be.
+pub struct Observed {
+    /// Its evidence, to be committed before any of its bytes go on. Without entries, nothing has to be waited for.
+    pub submission: Submission,
+    /// Bytes at its beginning that may go on then.
+    pub forward: usize,
+    /// What becomes true for the peers when they do.
+    pub milestones: Vec<Milestone>,
+    /// Why the connection must end behind them.
+    pub failure: Option<Failure>,
+}
+
+/// What a forwarded read changes for the peers: enough to answer the open calls ourselves, should it come to that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Milestone {
+    /// The client has opened a stream.
+    Opened {
+        /// Its number.
+        stream: u32,
+        /// Whether it is a gRPC call.
+        is_grpc: bool,
+    },
+    /// The client has a response header block of this stream.
+    Responded(u32),
+    /// The stream has ended for the client: nothing more may be sent on it.
+    Ended(u32),
+    /// The client has a GOAWAY with this last stream.
+    GoAway(u32),
+    /// The client waits for an acknowledgement of its SETTINGS.
+    Settings,
+    /// The client waits for an answer to a PING.
+    Ping([u8; 8]),
+}
+
+/// Why a connection must end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Failure {
+    /// For the GOAWAY.
+    pub code: u32,
+    /// In words.
+    pub reason: String,
+}
+
+/// How a connection ended.
+pub struct Ending {
+    /// In words.
+    pub reason: String,
+    /// Who ended it.
+    pub side: Side,
+    /// Bytes released to the server.
+    pub bytes_to_server: u64,
+    /// Bytes released to the client.
+    pub bytes_to_client: u64,
+}
+
+/// The state of one connection.
+pub struct Connection {
+    id: u64,
+    policy: Policy,
+    limits: Limits,
+    ids: Ids,
+    counters: Arc<Counters>,
+    streams: HashMap<u32, Stream>,
+    reset_streams: VecDeque<u32>,
+    calls: u64,
+    client: Sender,
+    server: Sender,
+    drafts: Drafts,
+    touched: Vec<u32>,
+    milestones: Vec<Milestone>,
+}
+
+/// What one side sends, and what it has asked of the other.
+struct Sender {
+    reader: UnitReader,
+    /// The header table size of each SETTINGS that this side has sent and that is not acknowledged yet.
+    unacknowledged: VecDeque<Option<u32>>,
+}
+
+impl Connection {
+    /// A connection before its first frame.
+    pub fn new(policy: Policy, limits: Limits, mut ids: Ids, counters: Arc<Counters>) -> Self {
+        let side = || Sender { reader: UnitReader::new(limits.units), unacknowledged: VecDeque::new() };
+        Self {
+            id: ids.connection(),
+            policy,
+            limits,
+            ids,
+            counters,
+            streams: HashMap::new(),
+            reset_streams: VecDeque::new(),
+            calls: 0,
+            client: side(),
+            server: side(),
+            drafts: Drafts::new(),
+            touched: Vec::new(),
+            milestones: Vec::new(),
+        }
+    }
+
+    /// The connection's id in the ledger.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Streams on which either side may still send.
+    pub fn open_streams(&self) -> usize {
+        self.streams.len() - self.reset_streams.len()
+    }
+
+    /// The frame boundaries in `buffered` bytes of one direction.
+    pub fn reader(&self, direction: Direction) -> &UnitReader {
+        match direction {
+            Direction::ServerToClient => &self.server.reader,
+            _ => &self.client.reader,
+        }
+    }
+
+    /// Observes a chunk of complete units that one read of the sender of `direction` completed, at `now`.
+    pub fn observe(&mut self, direction: Direction, chunk: &Bytes, now_unix_nanos: u64) -> Observed {
+        let mut at = 0;
+        let mut failure = None;
+        while failure.is_none() {
+            let begin = at;
+            match self.side(direction).reader.next(chunk, &mut at) {
+                Ok(Some(unit)) => failure = self.unit(direction, unit).err(),
+                Ok(None) => break,
+                Err(error) => failure = Some(self.unreadable(direction, &error)),
+            }
+            if failure.is_some() {
+                at = begin;
+            }
+        }
+        Observed {
+            submission: self.submission(direction, at as u64, now_unix_nanos),
+            forward: at,
+            milestones: std::mem::take(&mut self.milestones),
+            failure,
+        }
+    }
+
+    /// Records that what the sender of `direction` sent cannot be read, where that shows before the bytes are all there.
+    pub fn refuse(&mut self, direction: Direction, error: &UnitError, now_unix_nanos: u64) -> Observed {
+        let failure = Some(self.unreadable(direction, error));
+        let submission = self.submission(direction, 0, now_unix_nanos);
+        Observed { submission, forward: 0, milestones: Vec::new(), failure }
+    }
+
+    /// Records that what the sender of `direction` sent is no HTTP/2.
+    pub fn not_readable(&mut self, direction: Direction, failure: Failure, now_unix_nanos: u64) -> Observed {
+        self.push_not_readable(failure.code, failure.reason.clone());
+        let submission = self.submission(direction, 0, now_unix_nanos);
+        Observed { submission, forward: 0, milestones: Vec::new(), failure: Some(failure) }
+    }
+
+    /// Records the bytes of a unit that its sender did not finish before it ended.
+    pub fn truncated(&mut self, direction: Direction, rest: &Bytes, now_unix_nanos: u64) -> Observed {
+        self.stray(0, 0, 0, "the connection ended within this frame", rest.clone());
+        let submission = self.submission(direction, rest.len() as u64, now_unix_nanos);
+        Observed { submission, forward: rest.len(), milestones: Vec::new(), failure: None }
+    }
+
+    /// Records that attestry answers the open calls, or one of them, itself.
+    pub fn answered(&mut self, streams: &[u32], reason: &str, now_unix_nanos: u64) -> Submission {
+        let direction = Direction::ServerToClient;
+        for id in streams {
+            if let Some(mut stream) = self.streams.remove(id) {
+                stream.note(direction, EventType::LocalAnswer, reason, &self.policy, &mut self.drafts);
+                self.counters.calls_ended.add(1);
+            }
+        }
+        self.reset_streams.retain(|id| self.streams.contains_key(id));
+        self.submission(direction, 0, now_unix_nanos)
+    }
+
+    /// The connection's last evidence: calls that it leaves open, and its own end.
+    pub fn close(&mut self, ending: Ending, now_unix_nanos: u64) -> Submission {
+        let direction = if ending.side == Side::Server { Direction::ServerToClient } else { Direction::ClientToServer };
+        for (_, mut stream) in std::mem::take(&mut self.streams) {
+            if !stream.is_reset {
+                stream.note(direction, EventType::Abandoned, &ending.reason, &self.policy, &mut self.drafts);
+                self.counters.calls_ended.add(1);
+            }
+        }
+        self.reset_streams.clear();
+        let mut submission = self.submission(direction, 0, now_unix_nanos);
+        submission.entries.push(PendingEntry::new(&Body::ConnectionClosed(v1::ConnectionClosed {
+            connection: self.id,
+            captured_unix_nanos: now_unix_nanos,
+            reason: ending.reason,
+            side: ending.side.into(),
+            bytes_to_server: ending.bytes_to_server,
+            bytes_to_client: ending.bytes_to_client,
+            calls: self.calls,
+        })));
+        submission
+    }
+
+    fn submission(&mut self, direction: Direction, wire_bytes: u64, now: u64) -> Submission {
+        for id in std::mem::take(&mut self.touched) {
+            if let Some(stream) = self.streams.get_mut(&id) {
+                stream.close_segment(direction, &mut self.drafts);
+            }
+        }
+        Submission { entries: self.drafts.finish(self.id, direction, &self.policy, now), wire_bytes }
+    }
+
+    fn side(&mut self, direction: Direction) -> &mut Sender {
+        match direction {
+            Direction::ServerToClient => &mut self.server,
+            _ => &mut self.client,
+        }
+    }
+
+    fn unit(&mut self, direction: Direction, unit: Unit) -> Result<(), Failure> {
+        let id = unit.stream;
+        match unit.body {
+            UnitBody::Data { data, end_stream, .. } => self.data(direction, id, &data, end_stream),
+            UnitBody::Headers { fields, end_stream, malformed } => {
+                return self.headers(direction, id, fields, end_stream, malformed);
+            }
+            UnitBody::PushPromise { promised, fields, malformed } => {
+                self.push_promise(id, promised, fields, malformed);
+            }
+            UnitBody::Reset { code } => self.reset(direction, id, code),
+            UnitBody::Settings { params } => return self.settings(direction, &params),
+            UnitBody::SettingsAck => self.settings_ack(direction),
+            UnitBody::GoAway { last_stream, code, debug } => self.goaway(direction, last_stream, code, debug),
+            UnitBody::Unknown { kind, flags, payload } => {
+                self.stray(id, kind, flags, "a frame of an unknown type", payload);
+            }
+            UnitBody::Broken { kind, flags, payload, why } => self.stray(id, kind, flags, why, payload),
+            UnitBody::Ping { ack: false, opaque } if direction == Direction::ClientToServer => {
+                self.milestones.push(Milestone::Ping(opaque));
+            }
+            UnitBody::Ping { .. } | UnitBody::WindowUpdate { .. } | UnitBody::Priority => {}
+        }
+        Ok(())
+    }
+
+    fn headers(
+        &mut self,
+        direction: Direction,
+        id: u32,
+        fields: Vec<Field>,
+        end_stream: bool,
+        malformed: Option<Malformed>,
+    ) -> Result<(), Failure> {
+        let is_new = direction == Direction::ClientToServer && id % 2 == 1 && !self.streams.contains_key(&id);
+        if is_new {
+            self.begin_call(id, &fields)?;
+        }
+        let Some(stream) = self.streams.get_mut(&id) else {
+            let (block, beside) = self.policy.redactor.block(fields, malformed.map_or("", Malformed::as_str));
+            let payload = beside.unwrap_or_else(|| v1::FieldList { fields: block.fields }.encode_to_vec().into());
+            self.stray(id, frame::kind::HEADERS, 0, "a header block on a stream that is not open", payload);
+            return Ok(());
+        };
+        stream.headers(direction, fields, end_stream, malformed, &self.policy, &mut self.drafts);
+        if direction == Direction::ServerToClient {
+            self.milestones.push(if end_stream { Milestone::Ended(id) } else { Milestone::Responded(id) });
+        }
+        self.touched(id);
+        Ok(())
+    }
+
+    fn begin_call(&mut self, id: u32, fields: &[Field]) -> Result<(), Failure> {
+        if self.streams.len() >= self.limits.streams_max {
+            self.counters.streams_over_bound.add(1);
+            let reason = format!("more than {} streams open on one connection (limits.streams_max)", self.limits.streams_max);
+            return Err(self.broken_bound(code::ENHANCE_YOUR_CALM, reason));
+        }
+        let stream = Stream::new(id, self.ids.call(), fields);
+        self.milestones.push(Milestone::Opened { stream: id, is_grpc: stream.is_grpc() });
+        self.streams.insert(id, stream);
+        self.calls += 1;
+        self.counters.calls_started.add(1);
+        Ok(())
+    }
+
+    fn data(&mut self, direction: Direction, id: u32, data: &Bytes, end_stream: bool) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            self.stray(id, frame::kind::DATA, u8::from(end_stream), "DATA on a stream that is not open", data.clone());
+            return;
+        };
+        let seen = stream.data(direction, data, end_stream, &self.policy, &mut self.drafts);
+        self.counters.messages.add(seen.messages);
+        self.counters.message_bytes.add(seen.message_bytes);
+        if end_stream && direction == Direction::ServerToClient {
+            self.milestones.push(Milestone::Ended(id));
+        }
+        self.touched(id);
+    }
+
+    fn push_promise(&mut self, id: u32, promised: u32, fields: Vec<Field>, malformed: Option<Malformed>) {
+        if self.streams.len() < self.limits.streams_max {
+            // The promised response is a call of its own, whose request is the promise.
+            let mut pushed = Stream::new(promised, self.ids.call(), &fields);
+            pushed.promised();
+            self.streams.insert(promised, pushed);
+            self.calls += 1;
+            self.counters.calls_started.add(1);
+        }
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.push_promise(promised, fields, malformed, &self.policy, &mut self.drafts);
+        }
+    }
+
+    fn reset(&mut self, direction: Direction, id: u32, code: u32) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            let reason = format!("a reset of a stream that is not open, code {code}");
+            self.stray(id, frame::kind::RST_STREAM, 0, &reason, Bytes::new());
+            return;
+        };
+        let was_reset = stream.is_reset;
+        stream.reset(direction, code, &self.policy, &mut self.drafts);
+        self.milestones.push(Milestone::Ended(id));
+        if !was_reset {
+            self.counters.calls_ended.add(1);
+            self.reset_streams.push_back(id);
+        }
+        self.touched(id);
+        while self.reset_streams.len() > RESET_STREAMS_MAX {
+            if let Some(oldest) = self.reset_streams.pop_front() {
+                self.streams.remove(&oldest);
+            }
+        }
+    }
+
+    /// Remembers that this read touched the stream, and forgets the stream where nothing more can come on it.
+    fn touched(&mut self, id: u32) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        if !stream.is_over() {
+            if self.touched.last() != Some(&id) {
+                self.touched.push(id);
+            }
+            return;
+        }
+        // A half that has ended has closed its last segment.
+        if stream.is_reset {
+            self.reset_streams.retain(|&reset| reset != id);
+        } else {
+            self.counters.calls_ended.add(1);
+        }
+        self.streams.remove(&id);
+    }
+
+    fn settings(&mut self, direction: Direction, params: &[(u16, u32)]) -> Result<(), Failure> {
+        if direction == Direction::ClientToServer {
+            self.milestones.push(Milestone::Settings);
+        }
+        // The last value of a repeated parameter counts (RFC 9113 section 6.5.3).
+        let size = params.iter().rev().find(|(id, _)| *id == HEADER_TABLE_SIZE).map(|(_, value)| *value);
+        let unacknowledged = &mut self.side(direction).unacknowledged;
+        unacknowledged.push_back(size);
+        if unacknowledged.len() > UNACKNOWLEDGED_SETTINGS_MAX {
+            let reason = format!("more than {UNACKNOWLEDGED_SETTINGS_MAX} SETTINGS without an acknowledgement");
+            return Err(self.broken_bound(code::ENHANCE_YOUR_CALM, reason));
+        }
+        Ok(())
+    }
+
+    /// The sender of `direction` acknowledges the other side's oldest SETTINGS: from here on its encoder obeys them, and not before.
+    fn settings_ack(&mut self, direction: Direction) {
+        let other = if direction == Direction::ClientToServer { &mut self.server } else { &mut self.client };
+        if let Some(Some(size)) = other.unacknowledged.pop_front() {
+            self.side(direction).reader.hpack_mut().set_limit(size);
+        }
+    }
+
+    fn goaway(&mut self, direction: Direction, last_stream: u32, code: u32, debug: Bytes) {
+        let reason = format!("GOAWAY {}", code::name(code).unwrap_or("of an unknown code"));
+        let r#type = ConnectionEventType::Goaway.into();
+        let event = v1::ConnectionEvent { r#type, last_stream, code, reason, ..self.payload_event(&debug) };
+        self.push_connection(event, debug);
+        if direction == Direction::ServerToClient {
+            self.milestones.push(Milestone::GoAway(last_stream));
+        }
+    }
+
+    fn stray(&mut self, stream: u32, kind: u8, flags: u8, reason: &str, payload: Bytes) {
+        let event = v1::ConnectionEvent {
+            r#type: ConnectionEventType::StrayFrame.into(),
+            stream,
+            frame_type: kind.into(),
+            frame_flags: flags.into(),
+            reason: reason.to_owned(),
+            ..self.payload_event(&payload)
+        };
+        self.push_connection(event, payload);
+    }
+
+    fn push_connection(&mut self, event: v1::ConnectionEvent, payload: Bytes) {
+        let payload = if event.payload_stored { payload } else { Bytes::new() };
+        self.drafts.push_connection(event, payload);
+    }
+
+    /// The payload's part of a connection event.
+    fn payload_event(&self, payload: &Bytes) -> v1::ConnectionEvent {
+        let payload_stored = !payload.is_empty() && self.policy.level == super::Level::RequestResponse;
+        let payload_sha256 = if payload_stored { Bytes::copy_from_slice(&Sha256::digest(payload)) } else { Bytes::new() };
+        v1::ConnectionEvent { payload_length: payload.len() as u64, payload_sha256, payload_stored, ..Default::default() }
+    }
+
+    fn unreadable(&mut self, direction: Direction, error: &UnitError) -> Failure {
+        let code = error.h2_code();
+        let reason = format!("from the {}: {error}", if sender(direction) == Side::Client { "client" } else { "server" });
+        if code == code::ENHANCE_YOUR_CALM || code == code::FRAME_SIZE_ERROR {
+            return self.broken_bound(code, reason);
+        }
+        self.push_not_readable(code, reason.clone());
+        Failure { code, reason }
+    }
+
+    fn push_not_readable(&mut self, code: u32, reason: String) {
+        self.counters.protocol_errors.add(1);
+        let r#type = ConnectionEventType::NotReadable.into();
+        let event = v1::ConnectionEvent { r#type, code, reason, ..Default::default() };
+        self.drafts.push_connection(event, Bytes::new());
+    }
+
+    fn broken_bound(&mut self, code: u32, reason: String) -> Failure {
+        self.counters.bounds_broken.add(1);
+        let r#type = ConnectionEventType::BoundBroken.into();
+        let event = v1::ConnectionEvent { r#type, code, reason: reason.clone(), ..Default::default() };
+        self.drafts.push_connection(event, Bytes::new());
+        Failure { code, reason }
+    }
+}

@@ -1,0 +1,57 @@
+//! The command line: what can be asked of attestry, and with which exit code it answers.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration; and from the verifier 3 damaged, 4 cannot tell. Each command is a
+//! file here that parses, calls the library and prints; `run` and `demo` are `crate::app`'s.
+
+mod calls;
+mod config;
+mod key;
+#[cfg(feature = "proxy")]
+mod run;
+mod show;
+mod stdout;
+mod tail;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A transparent gRPC sidecar that signs every frame into a tamper-evident ledger before it forwards it.
+#[derive(Debug, Parser)]
+#[command(name = "attestry", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the sidecar: relay every call, its evidence committed first
+    #[cfg(feature = "proxy")]
+    Run(run::RunArgs),
+    /// List the calls that a ledger holds
+    Calls(calls::CallsArgs),
+    /// Show one call: its timeline, metadata and messages
+    Show(show::ShowArgs),
+    /// Follow a ledger: calls as they end, or every event
+    Tail(tail::TailArgs),
+    /// Make a signing key
+    Keygen(key::KeygenArgs),
+    /// Print the verifier key of a ledger
+    Key(key::KeyArgs),
+    /// Check a configuration, or print it with its defaults
+    Config(config::ConfigArgs),
+}
+
+/// Parses the process's arguments and runs what they ask for.
+pub fn run() -> ExitCode {
+    match Cli::parse().command {
+        #[cfg(feature = "proxy")]
+        Command::Run(args) => run::run(&args),
+        Command::Calls(args) => calls::run(args),
+        Command::Show(args) => show::run(&args),
+        Command::Tail(args) => tail::run(&args),
+        Command::Keygen(args) => key::keygen(&args),
+        Command::Key(args) => key::key(&args),
+        Command::Config(args) => config::run(&args),
+    }
+}

@@ -1,0 +1,167 @@
+//! The file operations of the ledger's writer, as a trait: what a fault-injecting double stands in for, and nothing else.
+//!
+//! Each durable effect says what is safe after it. A returned error means *uncertain*: the caller never writes the same file again as if
+//! nothing had happened. When and why these are called is `writer`'s.
+
+use super::{head, segment};
+use crate::limits::SEGMENT_FIRST_FILL_BYTES;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+/// Where a ledger's segments and head are written.
+pub trait Disk: Send {
+    /// Creates the segment that begins with entry `first_index`, replacing one of that name that holds no frame. After it, the file, its header
+    /// and its name are durable.
+    fn create_segment(&mut self, first_index: u64, header: &[u8]) -> io::Result<Box<dyn SegmentFile>>;
+
+    /// Opens an existing segment, to trim it or to make its last frame certain.
+    fn open_segment(&mut self, first_index: u64) -> io::Result<Box<dyn SegmentFile>>;
+
+    /// Publishes the head. Not synced: after a crash it may be older than the segments, never newer.
+    fn write_head(&mut self, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// One segment, open for writing.
+pub trait SegmentFile: Send {
+    /// Bytes of the file: frames that end within it overwrite zeros that are on the disk already.
+    fn capacity(&self) -> u64;
+
+    /// Writes `bytes` at `offset`. Nothing is safe yet.
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// fdatasync: all that was written is durable.
+    fn sync(&mut self) -> io::Result<()>;
+
+    /// Cuts the file to `length`, durably.
+    fn trim(&mut self, length: u64) -> io::Result<()>;
+
+    /// Fails unless the segment's name still names this file, and the file is at least as long as it was written.
+    fn check(&self) -> io::Result<()>;
+}
+
+/// The real disk.
+#[derive(Debug)]
+pub struct FsDisk {
+    ledger: PathBuf,
+    head: Option<File>,
+    spare: super::spare::Spare,
+}
+
+impl FsDisk {
+    /// A disk for the ledger in `ledger`, whose segments are prepared with `segment_bytes` of zeros each.
+    pub fn new(ledger: &Path, segment_bytes: u64) -> Self {
+        let spare = super::spare::Spare::new(segment::folder(ledger), segment_bytes);
+        Self { ledger: ledger.to_path_buf(), head: None, spare }
+    }
+
+    fn segment_path(&self, first_index: u64) -> PathBuf {
+        segment::folder(&self.ledger).join(segment::file_name(first_index))
+    }
+}
+
+impl Disk for FsDisk {
+    fn create_segment(&mut self, first_index: u64, header: &[u8]) -> io::Result<Box<dyn SegmentFile>> {
+        let path = self.segment_path(first_index);
+        let prepared = self.spare.take();
+        let file = match prepared {
+            Some((file, spare_path)) => {
+                file.write_all_at(header, 0)?;
+                file.sync_data()?;
+                // Its zeros and its header are durable; a crash before the rename leaves a spare, which no reader takes for a segment.
+                fs::rename(spare_path, &path)?;
+                file
+            }
+            None => create_unprepared(&path, header, self.spare.segment_bytes())?,
+        };
+        // The name is durable after this; a crash before it leaves the ledger as it was.
+        File::open(segment::folder(&self.ledger))?.sync_all()?;
+        self.spare.prepare();
+        FsSegment::new(path, file)
+    }
+
+    fn open_segment(&mut self, first_index: u64) -> io::Result<Box<dyn SegmentFile>> {
+        let path = self.segment_path(first_index);
+        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        FsSegment::new(path, file)
+    }
+
+    fn write_head(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let path = head::path(&self.ledger);
+        if self.head.is_none() {
+            self.head = Some(OpenOptions::new().create(true).write(true).truncate(false).open(path)?);
+        }
+        let Some(file) = &self.head else { return Ok(()) };
+        file.write_all_at(bytes, 0)
+    }
+}
+
+/// A segment without a spare at hand: the first of a run, or the disk was too slow or too full to prepare one. A few zeros are written
+/// ahead; beyond them the file grows with its frames, which costs each commit more, and nothing else. It gets its name once its header is durable.
+fn create_unprepared(path: &Path, header: &[u8], segment_bytes: u64) -> io::Result<File> {
+    let unnamed = path.with_extension("new");
+    let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&unnamed)?;
+    file.write_all_at(header, 0)?;
+    if let Err(error) = super::spare::fill(&file, header.len() as u64, segment_bytes.min(SEGMENT_FIRST_FILL_BYTES)) {
+        tracing::warn!(%error, segment = %path.display(), "no zeros could be prepared; commits grow the file instead");
+        file.set_len(header.len() as u64)?;
+    }
+    file.sync_all()?;
+    fs::rename(unnamed, path)?;
+    Ok(file)
+}
+
+#[derive(Debug)]
+struct FsSegment {
+    path: PathBuf,
+    file: File,
+    inode: (u64, u64),
+    capacity: u64,
+    length: u64,
+}
+
+impl FsSegment {
+    #[expect(clippy::new_ret_no_self, reason = "callers know only the trait")]
+    fn new(path: PathBuf, file: File) -> io::Result<Box<dyn SegmentFile>> {
+        let metadata = file.metadata()?;
+        let (inode, length) = ((metadata.dev(), metadata.ino()), metadata.len());
+        Ok(Box::new(Self { path, file, inode, capacity: length, length }))
+    }
+}
+
+impl SegmentFile for FsSegment {
+    fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)?;
+        self.length = self.length.max(offset + bytes.len() as u64);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn trim(&mut self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)?;
+        self.file.sync_all()?;
+        (self.capacity, self.length) = (length, length);
+        Ok(())
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let gone = |why: &str| io::Error::other(format!("segment {} {why} while it was in use", self.path.display()));
+        let now = match fs::metadata(&self.path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone("was removed")),
+            Err(error) => return Err(error),
+        };
+        if (now.dev(), now.ino()) != self.inode {
+            return Err(gone("was replaced"));
+        }
+        if now.len() < self.length { Err(gone("was truncated")) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,154 @@
+//! The rows of the lookup tables, held against the segments.
+//!
+//! They are no evidence, and can be rebuilt: a fault here says that reads through them may go wrong, not that the log does. Rows may end
+//! before the log does, since they are written behind it. Where rows come from is `store`'s; here they are only a sequence.
+
+use super::content::Content;
+use super::fault::{FaultKind, Place, Sink, base64};
+use crate::merkle::Hash;
+
+/// What the lookup tables say about one frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Index of the frame's first entry.
+    pub first_index: u64,
+    /// The number in its segment's name.
+    pub segment: u64,
+    /// Its offset there.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub length: u32,
+    /// Leaves of the tree behind it.
+    pub size_after: u64,
+    /// The root of that tree.
+    pub root: Hash,
+}
+
+/// All rows, in ascending order of their first index. An error ends them.
+pub type Rows = Box<dyn Iterator<Item = Result<Row, String>> + Send>;
+
+const REMEDY: &str = "the log itself is not touched by this; the next `attestry run` rebuilds db/";
+
+/// Goes along the frames with the rows.
+pub(super) struct RowCheck<'a> {
+    rows: std::iter::Peekable<Rows>,
+    sink: &'a Sink,
+}
+
+impl<'a> RowCheck<'a> {
+    /// Checks no rows where there are none.
+    pub fn new(rows: Option<Rows>, sink: &'a Sink) -> Self {
+        let rows = rows.unwrap_or_else(|| Box::new(std::iter::empty()));
+        Self { rows: rows.peekable(), sink }
+    }
+
+    /// Holds the rows up to a frame against it. `root` is that of the tree behind the frame, where it is known.
+    pub fn frame(&mut self, content: &Content, root: Option<Hash>) {
+        let first_index = content.at.first_index;
+        while let Some(Ok(row)) = self.rows.next_if(|row| row.as_ref().is_ok_and(|row| row.first_index < first_index)) {
+            // Behind something unknown, the rows of what is missing come first.
+            if !content.after_unknown {
+                self.fault(row.first_index, &format!("the row {} is of a frame that is not there", text(&row)));
+            }
+        }
+        match self.rows.peek().cloned() {
+            Some(Ok(row)) if row.first_index == first_index => {
+                let expected = Row {
+                    first_index,
+                    segment: content.at.segment,
+                    offset: content.at.offset,
+                    length: content.length,
+                    size_after: content.end_index,
+                    root: root.unwrap_or(row.root),
+                };
+                if row != expected {
+                    self.fault(first_index, &format!("the row {} should be {}", text(&row), text(&expected)));
+                }
+                self.rows.next();
+            }
+            // There is one for a later frame, so this one's was not merely not written yet.
+            Some(Ok(_)) => self.fault(first_index, "there is no row for the frame"),
+            Some(Err(_)) | None => {}
+        }
+    }
+
+    /// Reports the rows that stand behind the log's last frame.
+    pub fn end(self, size: u64) {
+        for row in self.rows {
+            match row {
+                Ok(row) if row.first_index >= size => {
+                    let place = Place { index: Some(row.first_index), ..Place::default() };
+                    let message = format!("the row {} is of a frame that is not there; {REMEDY}", text(&row));
+                    self.sink.at_end(FaultKind::DbRow, place, message);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    self.sink.at_end(FaultKind::DbRow, Place::default(), format!("the rows cannot be read: {error}; {REMEDY}"));
+                }
+            }
+        }
+    }
+
+    fn fault(&self, index: u64, message: &str) {
+        let place = Place { index: Some(index), ..Place::default() };
+        self.sink.at_end(FaultKind::DbRow, place, format!("{message}; {REMEDY}"));
+    }
+}
+
+fn text(row: &Row) -> String {
+    let Row { first_index, segment, offset, length, size_after, root } = row;
+    let root = base64(root);
+    format!("(entry {first_index}: segment {segment}, offset {offset}, {length} bytes, {size_after} entries, root {root})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::fsck::fault::At;
+
+    fn content(first_index: u64, after_unknown: bool) -> Content {
+        Content {
+            at: At { frame: 0, segment: 0, offset: 64 + 100 * first_index, first_index },
+            length: 100,
+            after_unknown,
+            range: Vec::new(),
+            leaves: Vec::new(),
+            end_index: first_index + 1,
+            is_whole: true,
+            signed_root: None,
+        }
+    }
+
+    fn row(first_index: u64) -> Row {
+        let offset = 64 + 100 * first_index;
+        Row { first_index, segment: 0, offset, length: 100, size_after: first_index + 1, root: [7; 32] }
+    }
+
+    /// Holds `rows` against frames 0 to 3, the last behind something unknown; returns the indexes of the faults.
+    fn faults(rows: Vec<Result<Row, String>>) -> Vec<Option<u64>> {
+        let sink = Sink::default();
+        let mut check = RowCheck::new(Some(Box::new(rows.into_iter())), &sink);
+        for first_index in [0, 1, 3] {
+            check.frame(&content(first_index, first_index == 3), (first_index != 3).then_some([7; 32]));
+        }
+        check.end(4);
+        let (_, faults) = sink.into_found().into_lists();
+        assert!(faults.iter().all(|fault| fault.kind == FaultKind::DbRow && fault.message.contains(REMEDY)));
+        faults.iter().map(|fault| fault.place.index).collect()
+    }
+
+    #[test]
+    fn rows_that_agree_are_no_fault_and_may_end_early() {
+        assert_eq!(faults(vec![]), []);
+        assert_eq!(faults(vec![Ok(row(0))]), []);
+        assert_eq!(faults(vec![Ok(row(0)), Ok(row(1)), Ok(row(2)), Ok(row(3))]), []);
+    }
+
+    #[test]
+    fn rows_that_differ_are_named() {
+        assert_eq!(faults(vec![Ok(Row { root: [8; 32], ..row(0) })]), [Some(0)]);
+        assert_eq!(faults(vec![Ok(row(0)), Ok(row(3))]), [Some(1)], "a hole");
+        assert_eq!(faults(vec![Ok(row(0)), Ok(row(1)), Ok(row(9))]), [Some(3), Some(9)], "of a frame that is not there");
+        assert_eq!(faults(vec![Ok(row(0)), Err("broken".into())]), [None]);
+    }
+}

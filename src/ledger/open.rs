@@ -1,0 +1,265 @@
+//! From a folder to a writer: the start of a ledger, new or old, after whatever ended it (docs/commit-protocol.md, crash table).
+//!
+//! Order: lock, key, what is known, the tail, the new segment, and the entries that tell of it. Nothing is written to a ledger before the lock is held and
+//! the key is the ledger's own. A torn tail is cut only where nothing known is in it; anything else that is missing stays where it is and becomes a `Damage` entry.
+
+use super::disk::Disk;
+use super::head::Head;
+use super::key::{self, KeyError};
+use super::tail::{self, Tail};
+use super::writer::{State, Writer};
+use super::segment;
+use crate::clock::Clock;
+use crate::entry::{Body, PendingEntry};
+use crate::generated::v1;
+use crate::merkle::CompactRange;
+use crate::note::{NoteError, Signer, VerifierKey};
+use ed25519_dalek::SigningKey;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where a ledger is and whose it is.
+#[derive(Clone, Debug)]
+pub struct Location {
+    /// The ledger's folder; made where it is missing.
+    pub dir: PathBuf,
+    /// The signing key's file; made in a new ledger where it is missing.
+    pub key_file: PathBuf,
+    /// The log's name; chosen at random in a new ledger where it is `None`.
+    pub origin: Option<String>,
+    /// Bytes of a segment.
+    pub segment_bytes: u64,
+}
+
+/// Why a ledger cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder or a file in it.
+    #[error("ledger {dir}: {step}: {source}")]
+    Io {
+        /// The ledger.
+        dir: PathBuf,
+        /// What was being done.
+        step: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process writes to it.
+    #[error("ledger {0} is in use by another attestry process; each ledger has one writer: stop the other, or give this one a folder of its own ([ledger] dir)")]
+    Locked(PathBuf),
+    /// No usable key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The origin cannot name a key.
+    #[error("[ledger] origin: {0}")]
+    Origin(#[from] NoteError),
+    /// The ledger has another origin than the configured one.
+    #[error("ledger {dir} belongs to the log \"{found}\", but [ledger] origin is \"{configured}\": configure its own origin, or another folder")]
+    OtherOrigin {
+        /// The ledger.
+        dir: PathBuf,
+        /// As it says itself.
+        found: String,
+        /// As configured.
+        configured: String,
+    },
+    /// The key is not the one that signed the ledger.
+    #[error("the key in {key_file} is {given}, but the ledger {dir} is signed by {found}: nothing was written; give it its own key ([ledger] key_file), or another folder")]
+    OtherKey {
+        /// The ledger.
+        dir: PathBuf,
+        /// The key's file.
+        key_file: PathBuf,
+        /// The key in it.
+        given: String,
+        /// The ledger's.
+        found: String,
+    },
+    /// A format that this version cannot write.
+    #[error("ledger {dir}: {source}")]
+    Format {
+        /// The ledger.
+        dir: PathBuf,
+        /// Which, and why.
+        source: segment::HeaderError,
+    },
+}
+
+/// An open ledger, locked, its writer behind everything that is there.
+pub struct Opened {
+    /// Ready to commit.
+    pub writer: Writer,
+    /// Held as long as the writer lives.
+    pub lock: File,
+    /// The key that the ledger verifies under.
+    pub verifier_key: VerifierKey,
+    /// The key of digests that stand for secrets.
+    pub redaction_key: [u8; 32],
+    /// What the start found, and the log must say: the first entries to commit.
+    pub first_entries: Vec<PendingEntry>,
+}
+
+/// Opens or creates the ledger that `lock` is held on. `started` is completed with what was found; `known` is the newest state that the lookup tables
+/// remember.
+pub fn open(
+    lock: File,
+    mut disk: Box<dyn Disk>,
+    location: &Location,
+    clock: Arc<dyn Clock>,
+    mut started: v1::Started,
+    known: Option<Head>,
+) -> Result<Opened, OpenError> {
+    let io = |step| move |source| OpenError::Io { dir: location.dir.clone(), step, source };
+    let segments = segment::list(&location.dir).map_err(io("the segments cannot be listed"))?;
+    let head = newest(read_head(&location.dir), known);
+    let is_new = segments.is_empty() && head.is_none();
+    let (signer, redaction_key) = signer(location, &segments, is_new)?;
+    let verifier_key = signer.verifier_key().clone();
+
+    let mut tail = tail::read(&location.dir, &segments, &verifier_key).map_err(io("the newest segment cannot be read"))?;
+    refuse_foreign(location, &tail, &verifier_key)?;
+    let known_size = head.as_ref().map_or(0, |head| head.range.size());
+    let mut damage = std::mem::take(&mut tail.damage);
+    started.previous_stop_was_clean = tail.clean_stop && known_size <= tail.size();
+    if known_size <= tail.size() {
+        started.torn_bytes_cut = settle(disk.as_mut(), &tail).map_err(io("the newest segment cannot be settled"))?;
+    }
+    let state = continue_from(tail, head, &mut damage);
+    write_origin(&location.dir, verifier_key.name()).map_err(io("the origin file cannot be written"))?;
+    let first_entries = first_entries(&state, &verifier_key, started, damage);
+    let writer = Writer::begin(disk, clock, signer, location.segment_bytes, state)
+        .map_err(io("a new segment cannot be created"))?;
+    Ok(Opened { writer, lock, verifier_key, redaction_key, first_entries })
+}
+
+/// Makes the folder where it is missing, and takes the one lock on it.
+pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
+    let io = |step| move |source| OpenError::Io { dir: dir.to_path_buf(), step, source };
+    let create = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
+    create(dir).map_err(io("the folder cannot be created"))?;
+    create(&segment::folder(dir)).map_err(io("the folder of segments cannot be created"))?;
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("LOCK"));
+    let lock = lock.map_err(io("the LOCK file cannot be opened"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(dir.to_path_buf())),
+        Err(TryLockError::Error(source)) => Err(io("the LOCK file cannot be locked")(source)),
+    }
+}
+
+/// A damaged head file tells nothing, and is no reason not to start: the segments are the truth.
+fn read_head(dir: &Path) -> Option<Head> {
+    Head::read(dir).unwrap_or_else(|error| {
+        tracing::warn!(%error, "starting from the segments alone");
+        None
+    })
+}
+
+fn newest(one: Option<Head>, other: Option<Head>) -> Option<Head> {
+    [one, other].into_iter().flatten().max_by_key(|head| head.range.size())
+}
+
+/// The key and the name of the log, checked against what the ledger says of itself.
+fn signer(location: &Location, segments: &[u64], is_new: bool) -> Result<(Signer, [u8; 32]), OpenError> {
+    let dir = location.dir.clone();
+    let key = load_or_create(&location.key_file, is_new)?;
+    let stated = fs::read_to_string(dir.join("origin")).ok().map(|origin| origin.trim_end_matches('\n').to_owned());
+    let opened = tail::opened(&dir, segments);
+    let found = opened.as_ref().map(|opened| opened.origin.clone()).or(stated);
+    let origin = match (found, location.origin.clone()) {
+        (Some(found), Some(configured)) if found != configured => {
+            return Err(OpenError::OtherOrigin { dir, found, configured });
+        }
+        (Some(origin), _) | (None, Some(origin)) => origin,
+        (None, None) => random_origin()?,
+    };
+    let redaction_key = key::redaction_key(&key);
+    let signer = Signer::new(&origin, key)?;
+    let given = signer.verifier_key().to_string();
+    match opened {
+        Some(v1::Opened { verifier_key: found, .. }) if found != given => {
+            Err(OpenError::OtherKey { dir, key_file: location.key_file.clone(), given, found })
+        }
+        _ => Ok((signer, redaction_key)),
+    }
+}
+
+/// Nothing is written behind a frame that this version cannot read, or that the key did not sign.
+fn refuse_foreign(location: &Location, tail: &Tail, key: &VerifierKey) -> Result<(), OpenError> {
+    let dir = location.dir.clone();
+    if let Some(source) = tail.header_error.clone() {
+        return Err(OpenError::Format { dir, source });
+    }
+    if tail.last.is_some() && !tail.is_signed {
+        let (key_file, given) = (location.key_file.clone(), key.to_string());
+        return Err(OpenError::OtherKey { dir, key_file, given, found: "another key (its last frame does not verify)".into() });
+    }
+    Ok(())
+}
+
+fn load_or_create(key_file: &Path, is_new: bool) -> Result<SigningKey, KeyError> {
+    match key::load(key_file) {
+        Err(KeyError::Io { source, .. }) if is_new && source.kind() == io::ErrorKind::NotFound => key::create(key_file),
+        other => other,
+    }
+}
+
+fn random_origin() -> Result<String, OpenError> {
+    let number = getrandom::u64().map_err(KeyError::Random)?;
+    Ok(format!("attestry.local/{number:016x}"))
+}
+
+/// Makes the end of the newest segment certain: whatever is torn is cut, and the last frame, of which it is not known whether its fdatasync came back, is
+/// written once more in place. Returns the bytes cut.
+fn settle(disk: &mut dyn Disk, tail: &Tail) -> io::Result<u64> {
+    let Some(last) = &tail.last else { return Ok(0) };
+    if tail.clean_stop {
+        return Ok(0);
+    }
+    let mut file = disk.open_segment(last.segment)?;
+    file.write_at(last.frame.bytes(), last.offset)?;
+    file.sync()?;
+    file.trim(last.offset + u64::from(last.frame.header().length))?;
+    Ok(tail.torn_bytes)
+}
+
+/// The state to continue from: the end of the segments, or what is known beyond it, with the loss on record.
+fn continue_from(tail: Tail, head: Option<Head>, damage: &mut Vec<v1::Damage>) -> State {
+    let last_time_unix_nanos = tail.last_time_unix_nanos;
+    let Some(head) = head.filter(|head| head.range.size() > tail.size()) else {
+        return State { range: tail.range, last_leaf: tail.last_leaf, last_time_unix_nanos };
+    };
+    damage.push(v1::Damage {
+        reason: "entries that were published are missing or unreadable at the end of the segments".into(),
+        first_index: tail.size(),
+        end_index: head.range.size(),
+        segment: segment::file_name(head.segment),
+        offset: head.offset,
+    });
+    State { range: head.range, last_leaf: head.last_leaf, last_time_unix_nanos }
+}
+
+fn write_origin(dir: &Path, origin: &str) -> io::Result<()> {
+    let path = dir.join("origin");
+    if path.exists() {
+        return Ok(());
+    }
+    fs::write(&path, format!("{origin}\n"))?;
+    File::open(&path)?.sync_all()?;
+    File::open(dir)?.sync_all()
+}
+
+fn first_entries(state: &State, key: &VerifierKey, started: v1::Started, damage: Vec<v1::Damage>) -> Vec<PendingEntry> {
+    let mut bodies = Vec::new();
+    if state.range == CompactRange::new() {
+        let origin = key.name().to_owned();
+        let format_version = segment::FORMAT_VERSION;
+        bodies.push(Body::Opened(v1::Opened { origin, verifier_key: key.to_string(), format_version }));
+    }
+    bodies.push(Body::Started(started));
+    bodies.extend(damage.into_iter().map(Body::Damage));
+    bodies.iter().map(PendingEntry::new).collect()
+}

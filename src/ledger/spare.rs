@@ -1,0 +1,93 @@
+//! The next segment, filled with zeros ahead of its use by a thread of its own.
+//!
+//! Overwriting zeros that are on the disk already halves an fdatasync against growing a file (docs/decisions/0004-zero-filled-segments.md). A spare is
+//! never needed: where there is none, segments grow. It is not part of the log until it is renamed.
+
+use crate::limits::SPARE_WRITE_BYTES;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
+
+/// Prepares one spare segment at a time.
+#[derive(Debug)]
+pub struct Spare {
+    path: PathBuf,
+    segment_bytes: u64,
+    filling: Option<Receiver<io::Result<File>>>,
+}
+
+impl Spare {
+    /// A preparer of spares of `segment_bytes` in `folder`.
+    pub fn new(folder: PathBuf, segment_bytes: u64) -> Self {
+        Self { path: folder.join("spare"), segment_bytes, filling: None }
+    }
+
+    /// Bytes of a prepared segment.
+    pub fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    /// Starts to prepare the next spare. One that a process before left is begun anew: its zeros may never have reached the disk.
+    pub fn prepare(&mut self) {
+        let (done, filling) = sync_channel(1);
+        let (path, segment_bytes) = (self.path.clone(), self.segment_bytes);
+        let fill_spare = move || {
+            let result = create_filled(&path, segment_bytes);
+            if let Err(error) = &result {
+                tracing::warn!(%error, spare = %path.display(), "no spare segment; the next one grows with its frames");
+                // Its space is better used by the log itself. A failure leaves a file that the next attempt truncates.
+                let _ = fs::remove_file(&path);
+            }
+            let _ = done.send(result);
+        };
+        match thread::Builder::new().name("spare".into()).spawn(fill_spare) {
+            Ok(_) => self.filling = Some(filling),
+            Err(error) => tracing::warn!(%error, "no thread for the spare segment"),
+        }
+    }
+
+    /// The spare, if it is ready; its zeros are durable.
+    pub fn take(&mut self) -> Option<(File, PathBuf)> {
+        let result = self.filling.as_ref()?.try_recv();
+        match result {
+            Ok(Ok(file)) => {
+                self.filling = None;
+                Some((file, self.path.clone()))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Drop for Spare {
+    /// Waits for the filling thread, which would otherwise create files behind a ledger that is closed, and removes the spare.
+    fn drop(&mut self) {
+        if let Some(filling) = self.filling.take()
+            && filling.recv().is_ok()
+        {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn create_filled(path: &PathBuf, segment_bytes: u64) -> io::Result<File> {
+    let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path)?;
+    fill(&file, 0, segment_bytes)?;
+    file.sync_all()?;
+    Ok(file)
+}
+
+/// Writes zeros from `from` up to `end`.
+pub(super) fn fill(file: &File, from: u64, end: u64) -> io::Result<()> {
+    let zeros = vec![0; SPARE_WRITE_BYTES];
+    let mut at = from;
+    while at < end {
+        let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(zeros.len());
+        file.write_all_at(&zeros[..length], at)?;
+        at += length as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! The lookup tables in `db/`, in sled 0.34: the only file that names it. Rebuildable from the segments, never evidence.
+//!
+//! sled 0.34 can panic on damaged files, so each call into it is guarded; a store that failed once is broken for good and is set aside and rebuilt by
+//! `index`. Its `flush` is no fdatasync, so each flush is followed by one of our own: that keeps a rebuild short, nothing depends on it.
+//! Values stay below 2 KiB, so that sled's separate blob files never come into being (docs/decisions/0002-sled-behind-segments.md).
+
+use super::head::Head;
+use super::index::{Row, Store, StoreError};
+use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+/// Bytes of sled's own segments: with its default it could not be opened again after a power cut, in 15 of 15 tries.
+const SLED_SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+
+const HEAD_KEY: &[u8] = b"head";
+
+/// Tables in a folder.
+pub struct SledStore {
+    dir: PathBuf,
+    db: sled::Db,
+    rows: sled::Tree,
+    meta: sled::Tree,
+}
+
+impl SledStore {
+    /// Opens the tables in `dir`; they are made where they are missing.
+    pub fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        remove_unfinished_snapshots(dir).map_err(|error| StoreError(error.to_string()))?;
+        let dir = dir.to_path_buf();
+        guard(move || {
+            let db = sled::Config::default()
+                .path(&dir)
+                .cache_capacity(cache_bytes)
+                .segment_size(SLED_SEGMENT_BYTES)
+                .flush_every_ms(None)
+                .open()?;
+            let (rows, meta) = (db.open_tree("rows")?, db.open_tree("meta")?);
+            Ok(Self { dir, db, rows, meta })
+        })
+    }
+}
+
+impl Store for SledStore {
+    fn put(&self, rows: &[Row]) -> Result<(), StoreError> {
+        guard(|| {
+            let mut batch = sled::Batch::default();
+            for row in rows {
+                batch.insert(&row.first_index.to_be_bytes(), &row.encode()[..]);
+            }
+            self.rows.apply_batch(batch)
+        })
+    }
+
+    fn last(&self) -> Result<Option<Row>, StoreError> {
+        guard(|| self.rows.last()).and_then(|pair| pair.map(|(key, value)| Row::decode(&key, &value)).transpose())
+    }
+
+    fn head(&self) -> Result<Option<Head>, StoreError> {
+        let bytes = guard(|| self.meta.get(HEAD_KEY))?;
+        bytes.map(|bytes| Head::decode(&bytes).map_err(|error| StoreError(error.into()))).transpose()
+    }
+
+    fn flush(&self, head: &Head) -> Result<(), StoreError> {
+        guard(|| {
+            self.meta.insert(HEAD_KEY, head.encode())?;
+            self.db.flush()?;
+            File::open(self.dir.join("db"))?.sync_data()?;
+            Ok(())
+        })
+    }
+
+    fn scan(&self, each: &mut dyn FnMut(Row) -> bool) -> Result<(), StoreError> {
+        let mut rows = guard(|| Ok(self.rows.iter()))?;
+        while let Some(pair) = guard(|| rows.next().transpose())? {
+            if !each(Row::decode(&pair.0, &pair.1)?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A panic inside sled is an error of this store, not of the process.
+fn guard<T>(call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, StoreError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|error| StoreError(error.to_string())),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Err(StoreError(format!("sled panicked: {}", text.unwrap_or_default())))
+        }
+    }
+}
+
+/// sled cannot be opened while a snapshot that it had begun before a crash lies there.
+fn remove_unfinished_snapshots(dir: &Path) -> std::io::Result<()> {
+    let Ok(files) = fs::read_dir(dir) else { return Ok(()) };
+    for file in files {
+        let path = file?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(first_index: u64) -> Row {
+        Row { first_index, segment: 0, offset: 64, length: 500, end_index: first_index + 1, root: [3; 32] }
+    }
+
+    #[test]
+    fn rows_and_head_are_there_after_a_reopen() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SledStore::open(dir.path(), 1 << 20).unwrap();
+        store.put(&[row(0), row(1), row(300)]).unwrap();
+        let head = Head { range: crate::merkle::CompactRange::new(), segment: 0, offset: 64, last_leaf: [0; 32] };
+        store.flush(&head).unwrap();
+        drop(store);
+        let store = SledStore::open(dir.path(), 1 << 20).unwrap();
+        assert_eq!(store.last().unwrap(), Some(row(300)));
+        assert_eq!(store.head().unwrap(), Some(head));
+        let mut seen = Vec::new();
+        store
+            .scan(&mut |row| {
+                seen.push(row.first_index);
+                true
+            })
+            .unwrap();
+        assert_eq!(seen, [0, 1, 300], "ascending by index");
+    }
+
+    #[test]
+    fn rows_stay_small_enough_that_sled_makes_no_blob_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SledStore::open(dir.path(), 1 << 20).unwrap();
+        store.put(&(0..20_000).map(row).collect::<Vec<_>>()).unwrap();
+        let head = Head { range: crate::merkle::CompactRange::new(), segment: 0, offset: 64, last_leaf: [0; 32] };
+        store.flush(&head).unwrap();
+        let blobs = fs::read_dir(dir.path().join("blobs")).map_or(0, Iterator::count);
+        assert_eq!(blobs, 0);
+    }
+
+    #[test]
+    fn damaged_files_are_an_error_or_are_read_but_never_a_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SledStore::open(dir.path(), 1 << 20).unwrap();
+        store.put(&(0..2_000).map(row).collect::<Vec<_>>()).unwrap();
+        store.db.flush().unwrap();
+        drop(store);
+        let file = dir.path().join("db");
+        let mut bytes = fs::read(&file).unwrap();
+        for byte in bytes.iter_mut().step_by(97) {
+            *byte ^= 0x55;
+        }
+        fs::write(&file, bytes).unwrap();
+        if let Ok(store) = SledStore::open(dir.path(), 1 << 20) {
+            let _ = store.scan(&mut |_| true);
+            let _ = store.last();
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Local answers: a connection whose calls attestry answers itself, because the ledger does not commit or the upstream cannot be reached.
+//!
+//! A small HTTP/2 server over the same pipe as the relay's, whose far end is the client again: each call is recorded, then answered. Nothing goes upstream. The client is told
+//! to open a new connection after its first answer, and the connection ends soon, so that the next one tries again.
+
+use super::CommitPort;
+use super::pipe::{Pipe, Ready};
+use super::session::Session;
+use crate::capture::{Direction, Milestone};
+use crate::http2::{code, frame};
+use crate::limits::LOCAL_ANSWERS_MS;
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+/// Calls are answered on a new connection, whose client has nothing yet.
+pub(super) async fn answer_new<C: CommitPort>(session: &mut Session<C>, client: &TcpStream, reason: &str) -> u64 {
+    let mut pipe = Pipe::new(session.options.port.clone(), session.options.hold_bytes_max);
+    pipe.inject(frame::settings(&[]));
+    answer(session, client, pipe, reason).await
+}
+
+/// Calls are answered from here on, on a connection that was relayed: its open calls first, behind what the client was being sent.
+pub(super) async fn answer_rest<C: CommitPort>(
+    session: &mut Session<C>,
+    client: &TcpStream,
+    mut pipe: Pipe<C>,
+    reason: &str,
+) -> u64 {
+    if pipe.written == 0 && pipe.is_empty() {
+        pipe.inject(frame::settings(&[]));
+    }
+    answer(session, client, pipe, reason).await
+}
+
+/// Returns the bytes that the client was sent.
+async fn answer<C: CommitPort>(session: &mut Session<C>, client: &TcpStream, mut pipe: Pipe<C>, reason: &str) -> u64 {
+    let mut deadline = Box::pin(sleep(Duration::from_millis(LOCAL_ANSWERS_MS)));
+    let mut told = false;
+    answer_open(session, &mut pipe, reason, &mut told);
+    loop {
+        if pipe.is_ended && pipe.is_empty() {
+            return pipe.written;
+        }
+        let next = |cx: &mut Context<'_>| match pipe.poll(cx, client, client) {
+            Poll::Ready(ready) => Poll::Ready(Some(ready)),
+            Poll::Pending if pipe.is_ended => Poll::Pending,
+            Poll::Pending => deadline.as_mut().poll(cx).map(|()| None),
+        };
+        let result = match poll_fn(next).await {
+            None => {
+                pipe.end();
+                pipe.inject(session.answers.goaway_finally(code::NO_ERROR, reason));
+                Ok(())
+            }
+            // Recorded or not, the answer is attestry's own: nothing of the peers' is released by it.
+            Some(Ready::Receipt(_)) => {
+                pipe.release();
+                Ok(())
+            }
+            Some(Ready::Write) => pipe.write(client),
+            Some(Ready::Read) => read(session, client, &mut pipe, reason, &mut told),
+        };
+        match result {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return pipe.written,
+            _ => {}
+        }
+    }
+}
+
+fn read<C: CommitPort>(
+    session: &mut Session<C>,
+    client: &TcpStream,
+    pipe: &mut Pipe<C>,
+    reason: &str,
+    told: &mut bool,
+) -> io::Result<()> {
+    let direction = Direction::ClientToServer;
+    let wanted = session.capture.reader(direction).bytes_wanted(pipe.buffered());
+    if pipe.read(client, wanted)? == 0 {
+        pipe.is_ended = true;
+        return Ok(());
+    }
+    while let Some((_, observed)) = session.observe(pipe, direction) {
+        let mut reply = Vec::new();
+        for milestone in observed.milestones {
+            match milestone {
+                Milestone::Settings => reply.extend(frame::settings_ack()),
+                Milestone::Ping(opaque) => reply.extend(frame::ping(true, opaque)),
+                other => session.answers.apply(other),
+            }
+        }
+        pipe.hold(reply.into(), observed.submission, Vec::new());
+        answer_open(session, pipe, reason, told);
+        if let Some(failure) = observed.failure {
+            pipe.end();
+            if session.speaks_http2() {
+                pipe.inject(session.answers.goaway_finally(failure.code, &failure.reason));
+            }
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Answers what is open, once the ledger has it (or cannot have it), and tells the client to connect anew.
+fn answer_open<C: CommitPort>(session: &mut Session<C>, pipe: &mut Pipe<C>, reason: &str, told: &mut bool) {
+    let streams = session.answers.streams();
+    if streams.is_empty() {
+        return;
+    }
+    session.options.counters.refused_calls.add(streams.len() as u64);
+    let now = session.now();
+    let submission = session.capture.answered(&streams, reason, now);
+    let mut reply = session.answers.answer_all(reason);
+    if !std::mem::replace(told, true) {
+        reply.extend(session.answers.goaway_gracefully(reason));
+    }
+    pipe.hold(reply.into(), submission, Vec::new());
+}
+
+/// Ends a connection at once, with the reason: for one that there is no room for.
+pub(super) async fn turn_away(client: &TcpStream, reason: &str) {
+    let mut goodbye = frame::settings(&[]);
+    goodbye.extend(frame::goaway(0, code::ENHANCE_YOUR_CALM, reason.as_bytes()));
+    if client.writable().await.is_ok() {
+        // A fresh socket takes these few bytes whole.
+        let _ = client.try_write(&goodbye);
+    }
+    linger(client).await;
+}
+
+/// Lets the client read what it was sent last: closing a socket with unread bytes in it would take the answer back.
+pub(super) async fn linger(stream: &TcpStream) {
+    let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+    let drain = async {
+        let mut sink = [0; 4096];
+        while stream.readable().await.is_ok() {
+            match stream.try_read(&mut sink) {
+                Ok(0) => break,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => break,
+                _ => {}
+            }
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(crate::limits::LINGER_MS), drain).await;
+}
+

@@ -1,0 +1,183 @@
+//! One direction of a connection: bytes in, evidence to the commit port, bytes out once it is durable.
+//!
+//! Invariant: a byte leaves only after the receipt of the submission that holds its evidence, and after every byte before it. One queue, first in, first out; control
+//! frames wait in it like all others, because an acknowledgement that overtakes held frames would be another conversation than the peers'.
+//! The pipe never waits itself: `poll` says what is ready, the other methods do it. What the frames mean is `crate::capture`'s; who polls is `relay`.
+
+use super::CommitPort;
+use crate::capture::Milestone;
+use crate::entry::{CommitError, Receipt, Submission};
+use bytes::{Buf as _, Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::net::TcpStream;
+
+/// Room that is made for a read when less than a quarter of it is left.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Slices of one vectored write; Linux takes 1,024, and more than a few change nothing.
+const WRITE_SLICES: usize = 64;
+
+/// What a pipe can do now.
+#[derive(Debug)]
+pub(super) enum Ready {
+    /// The oldest held bytes have their receipt, or never will.
+    Receipt(Result<Receipt, CommitError>),
+    /// Released bytes can be written.
+    Write,
+    /// Bytes can be read, and their submission has a place.
+    Read,
+}
+
+/// One direction.
+pub(super) struct Pipe<C: CommitPort> {
+    port: C,
+    buffer: BytesMut,
+    held: VecDeque<Held<C::Future>>,
+    held_bytes: usize,
+    out: VecDeque<Bytes>,
+    hold_bytes_max: usize,
+    has_begun: bool,
+    /// The sender has ended, or nothing more is taken from it.
+    pub(super) is_ended: bool,
+    /// Bytes written to the receiver.
+    pub(super) written: u64,
+}
+
+struct Held<F> {
+    /// `None` where nothing had to be committed.
+    receipt: Option<F>,
+    bytes: Bytes,
+    milestones: Vec<Milestone>,
+}
+
+impl<C: CommitPort> Pipe<C> {
+    pub(super) fn new(port: C, hold_bytes_max: usize) -> Self {
+        Self {
+            port,
+            buffer: BytesMut::new(),
+            held: VecDeque::new(),
+            held_bytes: 0,
+            out: VecDeque::new(),
+            hold_bytes_max,
+            has_begun: false,
+            is_ended: false,
+            written: 0,
+        }
+    }
+
+    /// What can be done now. Polls the receipt of the oldest held bytes alone: those behind it must wait for it anyway.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, from: &TcpStream, to: &TcpStream) -> Poll<Ready> {
+        if let Some(front) = self.held.front_mut() {
+            let Some(receipt) = &mut front.receipt else {
+                return Poll::Ready(Ready::Receipt(Ok(Receipt::Unrecorded)));
+            };
+            if let Poll::Ready(result) = Pin::new(receipt).poll(cx) {
+                return Poll::Ready(Ready::Receipt(result));
+            }
+        }
+        if !self.out.is_empty() && to.poll_write_ready(cx).is_ready() {
+            return Poll::Ready(Ready::Write);
+        }
+        // A place in the commit queue comes first: without one, reading on would only move the wait into memory.
+        let may_read = !self.is_ended && self.held_bytes < self.hold_bytes_max && self.port.poll_ready(cx).is_ready();
+        if may_read && from.poll_read_ready(cx).is_ready() { Poll::Ready(Ready::Read) } else { Poll::Pending }
+    }
+
+    /// Reads once; `Ok(0)` is the sender's end.
+    pub(super) fn read(&mut self, from: &TcpStream, wanted: usize) -> io::Result<usize> {
+        let room = self.buffer.capacity() - self.buffer.len();
+        if room < READ_BYTES / 4 || self.buffer.len() + room < wanted {
+            self.buffer.reserve(READ_BYTES.max(wanted.saturating_sub(self.buffer.len())));
+        }
+        from.try_read_buf(&mut self.buffer)
+    }
+
+    /// Bytes read and not yet taken.
+    pub(super) fn buffered(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Takes the first `length` of the bytes read.
+    pub(super) fn take(&mut self, length: usize) -> Bytes {
+        self.buffer.split_to(length).freeze()
+    }
+
+    /// Holds `bytes` until `submission` is committed. The place for it was taken when `poll` said that it can read.
+    pub(super) fn hold(&mut self, bytes: Bytes, submission: Submission, milestones: Vec<Milestone>) {
+        let receipt = if submission.entries.is_empty() { None } else { Some(self.port.call(submission)) };
+        self.held_bytes += bytes.len();
+        self.has_begun = true;
+        self.held.push_back(Held { receipt, bytes, milestones });
+    }
+
+    /// Puts a frame of attestry's own behind everything held.
+    pub(super) fn inject(&mut self, frame: Vec<u8>) {
+        self.hold(frame.into(), Submission::default(), Vec::new());
+    }
+
+    /// Releases the oldest held bytes; returns what becomes true with them.
+    pub(super) fn release(&mut self) -> Vec<Milestone> {
+        let Some(held) = self.held.pop_front() else { return Vec::new() };
+        if held.bytes.is_empty() {
+            return held.milestones;
+        }
+        self.out.push_back(held.bytes);
+        held.milestones
+    }
+
+    /// Writes once what was released.
+    pub(super) fn write(&mut self, to: &TcpStream) -> io::Result<()> {
+        let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+        let count = self.out.len().min(WRITE_SLICES);
+        for (slice, bytes) in slices.iter_mut().zip(&self.out) {
+            *slice = IoSlice::new(bytes);
+        }
+        let mut written = to.try_write_vectored(&slices[..count])?;
+        self.written += written as u64;
+        self.held_bytes -= written;
+        while let Some(first) = self.out.front_mut() {
+            if written < first.len() {
+                first.advance(written);
+                break;
+            }
+            written -= first.len();
+            self.out.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Nothing is held and nothing waits to be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty() && self.out.is_empty()
+    }
+
+    /// Something was held, so the receiver has, or will have, the sender's first frames.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// Turns the pipe to the client into one from the client and back: what was released is still written, what is held without a receipt never will be,
+    /// and what the other pipe had read of the client goes on being read here.
+    pub(super) fn continue_locally(&mut self, from_client: Self) {
+        self.held_bytes -= self.held.drain(..).map(|held| held.bytes.len()).sum::<usize>();
+        self.buffer = from_client.buffer;
+        self.is_ended = from_client.is_ended;
+    }
+
+    /// The receiver is gone: nothing more is read, and nothing that waits can be written.
+    pub(super) fn abandon(&mut self) {
+        self.end();
+        self.held.clear();
+        self.out.clear();
+        self.held_bytes = 0;
+    }
+
+    /// Takes no more from the sender, and nothing of what was read and not yet observed goes on.
+    pub(super) fn end(&mut self) {
+        self.buffer.clear();
+        self.is_ended = true;
+    }
+}

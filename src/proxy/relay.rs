@@ -1,0 +1,284 @@
+//! The relay of one connection: two pipes, the frames of each forwarded as they came, once their evidence is committed.
+//!
+//! Read top to bottom: what is ready (`turn`), what is done about it (`act`), and how it ends. One task drives both directions, so nothing here is shared or
+//! locked. Frames of attestry's own (GOAWAY at drain or at an unreadable peer) go through the same queues. Answering calls instead of forwarding them is `local`'s.
+
+use super::CommitPort;
+use super::pipe::{Pipe, Ready};
+use super::session::Session;
+use crate::capture::{Direction, Failure, Side, sender};
+use crate::entry::CommitError;
+use crate::http2::{code, frame};
+use crate::limits::DRAIN_QUIET_MS;
+use socket2::SockRef;
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+/// How a relayed connection came to its end.
+pub(super) enum End {
+    /// Both sides were served to their end, or one of them broke it off.
+    Closed {
+        reason: String,
+        side: Side,
+        /// The peers must see a reset, because that is what one of them sent.
+        reset: bool,
+    },
+    /// The ledger does not commit: what is open must be answered here.
+    Refused(String),
+}
+
+/// One connection, both ways.
+pub(super) struct Relay<'a, C: CommitPort> {
+    session: &'a mut Session<C>,
+    client: &'a TcpStream,
+    upstream: &'a TcpStream,
+    up: Pipe<C>,
+    down: Pipe<C>,
+    up_shut: bool,
+    down_shut: bool,
+    /// Why and by whom the connection ends; the first cause stands.
+    cause: Option<(String, Side)>,
+    drain: Drain,
+}
+
+/// Where the connection stands in a drain.
+enum Drain {
+    /// Nobody has asked.
+    No(Pin<Box<WaitForCancellationFutureOwned>>),
+    /// The client has a GOAWAY; its calls go on until they end or the time is over.
+    Asked { expired: Pin<Box<WaitForCancellationFutureOwned>>, quiet: Option<Pin<Box<Sleep>>> },
+    /// The last GOAWAY is on its way.
+    Done,
+}
+
+/// What is ready.
+#[derive(Default)]
+struct Turn {
+    up: Option<Ready>,
+    down: Option<Ready>,
+    drain: bool,
+}
+
+impl<'a, C: CommitPort> Relay<'a, C> {
+    pub(super) fn new(session: &'a mut Session<C>, client: &'a TcpStream, upstream: &'a TcpStream) -> Self {
+        let pipe = || Pipe::new(session.options.port.clone(), session.options.hold_bytes_max);
+        let (up, down) = (pipe(), pipe());
+        let drain = Drain::No(Box::pin(session.options.drain.started.clone().cancelled_owned()));
+        Self { session, client, upstream, up, down, up_shut: false, down_shut: false, cause: None, drain }
+    }
+
+    /// Relays until an end; returns it, and the pipes with what they still hold.
+    pub(super) async fn run(mut self) -> (End, Pipe<C>, Pipe<C>) {
+        let end = loop {
+            if let Some(end) = self.settle() {
+                break end;
+            }
+            let turn = poll_fn(|cx| self.turn(cx)).await;
+            if let Err(end) = self.act(turn) {
+                break end;
+            }
+        };
+        (end, self.up, self.down)
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        let ready = |poll: Poll<Ready>| if let Poll::Ready(ready) = poll { Some(ready) } else { None };
+        let turn = Turn {
+            up: ready(self.up.poll(cx, self.client, self.upstream)),
+            down: ready(self.down.poll(cx, self.upstream, self.client)),
+            drain: self.poll_drain(cx),
+        };
+        let nothing = turn.up.is_none() && turn.down.is_none() && !turn.drain;
+        if nothing { Poll::Pending } else { Poll::Ready(turn) }
+    }
+
+    fn act(&mut self, turn: Turn) -> Result<(), End> {
+        // Answers before requests: what the server has said already is worth more than what the client asks next.
+        if let Some(ready) = turn.down {
+            self.act_on(Direction::ServerToClient, ready)?;
+        }
+        if let Some(ready) = turn.up {
+            self.act_on(Direction::ClientToServer, ready)?;
+        }
+        if turn.drain {
+            self.advance_drain();
+        }
+        Ok(())
+    }
+
+    fn act_on(&mut self, direction: Direction, ready: Ready) -> Result<(), End> {
+        let is_down = direction == Direction::ServerToClient;
+        let (pipe, from, to) =
+            if is_down { (&mut self.down, self.upstream, self.client) } else { (&mut self.up, self.client, self.upstream) };
+        match ready {
+            Ready::Receipt(Ok(_)) => {
+                for milestone in pipe.release() {
+                    self.session.answers.apply(milestone);
+                }
+            }
+            Ready::Receipt(Err(CommitError::Refusing(reason))) => return Err(End::Refused(reason)),
+            Ready::Receipt(Err(error @ CommitError::Closed)) => return Err(End::Refused(error.to_string())),
+            Ready::Write => match pipe.write(to) {
+                Err(error) if !is_retry(&error) => return self.write_failed(direction, &error),
+                _ => {}
+            },
+            Ready::Read => {
+                let wanted = self.session.capture.reader(direction).bytes_wanted(pipe.buffered());
+                match pipe.read(from, wanted) {
+                    Ok(0) => self.sender_ended(direction),
+                    Ok(_) => self.observe(direction),
+                    Err(error) if is_retry(&error) => {}
+                    Err(error) => {
+                        let side = sender(direction);
+                        return Err(End::Closed { reason: format!("{} by the {}", error.kind(), name(side)), side, reset: true });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Observes what was read, and holds it until it is committed.
+    fn observe(&mut self, direction: Direction) {
+        let is_down = direction == Direction::ServerToClient;
+        let pipe = if is_down { &mut self.down } else { &mut self.up };
+        while let Some((bytes, mut observed)) = self.session.observe(pipe, direction) {
+            if !is_down {
+                // The client waits for an answer from the moment it has asked, whether or not the question went on.
+                observed.milestones.drain(..).for_each(|milestone| self.session.answers.apply(milestone));
+            }
+            pipe.hold(bytes, observed.submission, observed.milestones);
+            if let Some(failure) = observed.failure {
+                return self.fail(direction, &failure);
+            }
+        }
+    }
+
+    /// One side cannot be read: both are told, behind everything that was read before.
+    fn fail(&mut self, direction: Direction, failure: &Failure) {
+        self.cause.get_or_insert((failure.reason.clone(), sender(direction)));
+        let goaway = self.session.answers.goaway_finally(failure.code, &failure.reason);
+        self.say_goodbye(goaway, failure.code);
+    }
+
+    /// Ends both directions behind what they hold, with a GOAWAY each.
+    fn say_goodbye(&mut self, to_client: Vec<u8>, code: u32) {
+        self.up.end();
+        self.down.end();
+        if !self.session.speaks_http2() {
+            return;
+        }
+        self.inject_down(to_client);
+        if self.up.has_begun() {
+            self.up.inject(frame::goaway(0, code, b""));
+        }
+    }
+
+    /// The client must have SETTINGS before anything else (RFC 9113 section 3.4): the server's, or where it has not sent any, empty ones.
+    fn inject_down(&mut self, frame: Vec<u8>) {
+        if !self.down.has_begun() {
+            self.down.inject(frame::settings(&[]));
+        }
+        self.down.inject(frame);
+    }
+
+    /// The sender of `direction` has closed its side. What it left unfinished goes on as it is.
+    fn sender_ended(&mut self, direction: Direction) {
+        let is_down = direction == Direction::ServerToClient;
+        let side = sender(direction);
+        self.cause.get_or_insert_with(|| (format!("closed by the {}", name(side)), side));
+        let pipe = if is_down { &mut self.down } else { &mut self.up };
+        let rest = pipe.take(pipe.buffered().len());
+        if !rest.is_empty() {
+            let now = self.session.options.clock.unix_nanos();
+            let observed = self.session.capture.truncated(direction, &rest, now);
+            pipe.hold(rest, observed.submission, Vec::new());
+        }
+        pipe.is_ended = true;
+    }
+
+    fn write_failed(&mut self, direction: Direction, error: &io::Error) -> Result<(), End> {
+        if direction == Direction::ServerToClient {
+            let reason = format!("{} by the client", error.kind());
+            return Err(End::Closed { reason, side: Side::Client, reset: true });
+        }
+        // The server takes no more, but what it said last may still be on its way: the client shall have it.
+        self.cause.get_or_insert_with(|| (format!("{} by the server", error.kind()), Side::Server));
+        self.up.abandon();
+        self.up_shut = true;
+        Ok(())
+    }
+
+    /// Passes a sender's end on once everything before it has gone; the connection is over when both have ended.
+    fn settle(&mut self) -> Option<End> {
+        if self.up.is_ended && self.up.is_empty() && !std::mem::replace(&mut self.up_shut, true) {
+            let _ = SockRef::from(self.upstream).shutdown(Shutdown::Write);
+        }
+        if self.down.is_ended && self.down.is_empty() && !std::mem::replace(&mut self.down_shut, true) {
+            let _ = SockRef::from(self.client).shutdown(Shutdown::Write);
+        }
+        if !(self.up_shut && self.down_shut) {
+            return None;
+        }
+        let (reason, side) = self.cause.take().unwrap_or_default();
+        Some(End::Closed { reason, side, reset: false })
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> bool {
+        match &mut self.drain {
+            Drain::No(started) => started.as_mut().poll(cx).is_ready(),
+            Drain::Asked { expired, quiet } => {
+                if expired.as_mut().poll(cx).is_ready() {
+                    return true;
+                }
+                let is_idle = self.session.answers.is_empty() && self.up.is_empty() && self.down.is_empty();
+                if !is_idle {
+                    *quiet = None;
+                    return false;
+                }
+                let pause = Duration::from_millis(DRAIN_QUIET_MS);
+                quiet.get_or_insert_with(|| Box::pin(sleep(pause))).as_mut().poll(cx).is_ready()
+            }
+            Drain::Done => false,
+        }
+    }
+
+    fn advance_drain(&mut self) {
+        match self.drain {
+            Drain::No(_) => {
+                let goaway = self.session.answers.goaway_gracefully("attestry is stopping");
+                self.inject_down(goaway);
+                let expired = Box::pin(self.session.options.drain.expired.clone().cancelled_owned());
+                self.drain = Drain::Asked { expired, quiet: None };
+            }
+            Drain::Asked { .. } => {
+                let calls = self.session.answers.streams().len();
+                let reason = if calls == 0 { "drained".into() } else { format!("drain timeout with {calls} calls open") };
+                self.cause.get_or_insert((reason, Side::Attestry));
+                let goaway = self.session.answers.goaway_finally(code::NO_ERROR, "attestry is stopping");
+                self.say_goodbye(goaway, code::NO_ERROR);
+                self.drain = Drain::Done;
+            }
+            Drain::Done => {}
+        }
+    }
+}
+
+fn is_retry(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+fn name(side: Side) -> &'static str {
+    match side {
+        Side::Client => "client",
+        Side::Server => "server",
+        Side::Attestry | Side::Unspecified => "attestry",
+    }
+}

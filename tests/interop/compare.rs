@@ -1,0 +1,97 @@
+//! What is compared between a direct and a relayed result, and what each result must contain.
+//!
+//! Results are compared whole, but for the values listed in `VARYING` (the name stays) and for calls that no server
+//! ended, where only what is decided is compared (see `End`).
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::Stack;
+use super::cases::{Case, End};
+
+/// Header fields whose value is another one each time: the server's clock, and the time that is left.
+const VARYING: [&str; 2] = ["date", "grpc-timeout"];
+
+/// The part of a result that must be the same direct and relayed.
+pub(super) fn comparable(case: &Case, mut result: Value) -> Value {
+    let decided: &[&str] = match case.end {
+        End::Server => {
+            for pointer in ["/initial", "/trailing", "/last/seen"] {
+                hide_varying(result.pointer_mut(pointer));
+            }
+            return result;
+        }
+        End::Client => &["code", "messages", "server_heard"],
+        End::Deadline => &["messages", "server_heard"],
+        End::Unreachable => &["code"],
+    };
+    decided.iter().map(|&name| (name.to_owned(), result[name].clone())).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// All faults of a result, each told in a sentence.
+pub(super) fn faults(case: &Case, client: Stack, server: Stack, result: &Value) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (name, wanted) in case.must.as_object().unwrap() {
+        let got = &result[name.as_str()];
+        let right = match name.as_str() {
+            // The deadline passes at both ends at once, and tonic's word for it is CANCELLED.
+            "code" if case.end == End::Deadline && (client == Stack::Tonic || server == Stack::Tonic) => {
+                got == wanted || got == &json!(1)
+            }
+            // grpc-js serves "OK" as the message of OK.
+            "message_is_empty" => ["", "OK"].map(Value::from).contains(&result["message"]),
+            "last" => wanted.as_object().unwrap().iter().all(|(name, wanted)| &got[name.as_str()] == wanted),
+            _ => got == wanted,
+        };
+        if !right {
+            faults.push(format!("{name} must be {wanted}, and is {got}"));
+        }
+    }
+    faults.extend(echo_faults(case, server, result));
+    faults
+}
+
+fn echo_faults(case: &Case, server: Stack, result: &Value) -> Vec<String> {
+    // tonic has no way to send metadata in the trailers of a call that succeeds.
+    let trailing = if server == Stack::Tonic { "/initial" } else { "/trailing" };
+    let mut places = vec!["/initial", trailing];
+    if !result["last"].is_null() {
+        places.push("/last/seen");
+    }
+    let mut faults = Vec::new();
+    for place in places {
+        let got = joined(result.pointer(place));
+        for (name, wanted) in &case.echo {
+            let got = got.get(*name).map_or("nothing", String::as_str);
+            if got != wanted {
+                faults.push(format!("{place} must have {name} as {wanted:.80?}, and has {got:.80?}"));
+            }
+        }
+    }
+    faults
+}
+
+/// The values of each name in their order, joined as HTTP allows (RFC 9110, section 5.3); Node joins them itself.
+fn joined(fields: Option<&Value>) -> BTreeMap<String, String> {
+    let mut joined: BTreeMap<String, String> = BTreeMap::new();
+    for field in fields.and_then(Value::as_array).into_iter().flatten() {
+        let (name, value) = (field[0].as_str().unwrap(), field[1].as_str().unwrap());
+        joined
+            .entry(name.to_owned())
+            .and_modify(|values| {
+                values.push_str(", ");
+                values.push_str(value);
+            })
+            .or_insert_with(|| value.to_owned());
+    }
+    joined
+}
+
+fn hide_varying(fields: Option<&mut Value>) {
+    for field in fields.and_then(Value::as_array_mut).into_iter().flatten() {
+        if VARYING.iter().any(|name| field[0] == *name) {
+            field[1] = json!("(varies)");
+        }
+    }
+}
