@@ -1,6 +1,7 @@
 //! `attestry calls`: the calls that a ledger holds, in the order in which they began.
 //!
-//! Reads beside a running sidecar, up to what is published. Calls are printed while the ledger is read, so the memory does not grow with it.
+//! Reads beside a running sidecar, up to what is published. Calls are printed while the ledger is read, so
+//! the memory does not grow with it.
 
 use super::stdout::{self, LedgerArg};
 use crate::clock::{Clock as _, SystemClock};

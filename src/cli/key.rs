@@ -1,6 +1,7 @@
 //! `attestry keygen` and `attestry key`: a new signing key, and the verifier key of a ledger or of a key.
 //!
-//! The verifier key is public: it is what whoever checks a ledger should hold, from elsewhere than the ledger. The secret key is never printed.
+//! The verifier key is public: it is what whoever checks a ledger should hold, from elsewhere than the
+//! ledger. The secret key is never printed.
 
 use super::stdout::{self, LedgerArg};
 use crate::ledger::key::{self, KeyError};

@@ -7,6 +7,8 @@ mod calls;
 mod config;
 mod key;
 #[cfg(feature = "proxy")]
+mod demo;
+#[cfg(feature = "proxy")]
 mod run;
 mod show;
 mod stdout;
@@ -28,6 +30,9 @@ enum Command {
     /// Run the sidecar: relay every call, its evidence committed first
     #[cfg(feature = "proxy")]
     Run(run::RunArgs),
+    /// See it work: a sample service, calls through a sidecar, and what the ledger then proves
+    #[cfg(feature = "proxy")]
+    Demo(demo::DemoArgs),
     /// List the calls that a ledger holds
     Calls(calls::CallsArgs),
     /// Show one call: its timeline, metadata and messages
@@ -47,6 +52,8 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         #[cfg(feature = "proxy")]
         Command::Run(args) => run::run(&args),
+        #[cfg(feature = "proxy")]
+        Command::Demo(args) => demo::run(&args),
         Command::Calls(args) => calls::run(args),
         Command::Show(args) => show::run(&args),
         Command::Tail(args) => tail::run(&args),

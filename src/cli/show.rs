@@ -1,7 +1,9 @@
-//! `attestry show`: one call's timeline, with its metadata and messages; or the bytes of one message and nothing else.
+//! `attestry show`: one call's timeline, with its metadata and messages; or the bytes of one message and
+//! nothing else.
 //!
-//! Two passes over the ledger: one finds the call and its summary, one prints its events as they are read, so that a message of any
-//! size passes through a bounded memory. Digests of messages are computed again on the way.
+//! Two passes over the ledger: one finds the call and its summary, one prints its events as they are read, so
+//! that a message of any size passes through a bounded memory. Digests of messages are computed again on the
+//! way.
 
 use super::stdout::{self, LedgerArg};
 use crate::generated::v1::Direction;

@@ -1,7 +1,8 @@
-//! What commands that print a ledger share: the folder that they read, their standard output, and how they end.
+//! What commands that print a ledger share: the folder that they read, their standard output, and how they
+//! end.
 //!
-//! Invariants: a reader of the output that goes away, such as `head`, ends the command quietly; everything else that goes wrong is one message on standard
-//! error and exit code 1.
+//! Invariants: a reader of the output that goes away, such as `head`, ends the command quietly; everything
+//! else that goes wrong is one message on standard error and exit code 1.
 
 use crate::query::Damaged;
 use clap::Args;

@@ -1,7 +1,8 @@
 //! `attestry tail`: calls as they end, or every event as it is published.
 //!
-//! Follows a ledger that a sidecar writes, over its segments, until it is interrupted or nobody reads any more. Only what is published is
-//! printed. What is in the newest segments already is read silently first, so that calls which run at the start are whole when they end.
+//! Follows a ledger that a sidecar writes, over its segments, until it is interrupted or nobody reads any
+//! more. Only what is published is printed. What is in the newest segments already is read silently first, so
+//! that calls which run at the start are whole when they end.
 
 use super::stdout::{self, LedgerArg};
 use crate::query::{CallFold, CallSummary, Columns, Item, Reader, Record, Table, call_json, event_lines};
@@ -11,8 +12,9 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-/// Segments that are read for the beginnings of calls and connections that still run. At the default size they are 256 MiB, which is
-/// read in a fraction of a second; of a connection that is older than that, the peer is not known.
+/// Segments that are read for the beginnings of calls and connections that still run. At the default size
+/// they are 256 MiB, which is read in a fraction of a second; of a connection that is older than that, the
+/// peer is not known.
 const SEGMENTS_BEFORE: usize = 4;
 
 /// Time between two looks at the head file: short for the eye, and a small read each.

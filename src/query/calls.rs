@@ -4,9 +4,9 @@
 //!   first entry ──▶ open ──both sides ended, reset, answered──▶ closed ──late frames waited for──▶ finished
 //!                     └──────────── its connection or its writer ended ──────────────────────────────┘
 //! ```
-//! Invariants: the entries come in the order of the log; what is remembered is bounded by the calls and connections that are open
-//! at a time. Of several events that could end a call, the one captured first decides its status. Order and choice of what is listed
-//! are `order`'s and `filter`'s.
+//! Invariants: the entries come in the order of the log; what is remembered is bounded by the calls and
+//! connections that are open at a time. Of several events that could end a call, the one captured first
+//! decides its status. Order and choice of what is listed are `order`'s and `filter`'s.
 
 use super::filter::CallPrefix;
 use super::outcome::{Outcome, Response, Status};
@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-/// Closed calls that are kept for frames that were still on the way, such as those that cross a reset. Capture itself waits for
-/// those of 256 streams on a connection.
+/// Closed calls that are kept for frames that were still on the way, such as those that cross a reset.
+/// Capture itself waits for those of 256 streams on a connection.
 const LATE_CALLS_MAX: usize = 1_024;
 
 /// A call's id.
@@ -169,22 +169,20 @@ impl CallFold {
                 self.connections.remove(&closed.connection);
                 let first = (closed.connection, CallId([0; 16]));
                 let last = (closed.connection, CallId([0xff; 16]));
-                let keys: Vec<Key> = self.calls.range(first..=last).map(|(key, _)| *key).collect();
-                keys.into_iter().for_each(|key| self.finish_call(key));
+                self.finish_calls(self.calls.range(first..=last).map(|(key, _)| *key).collect());
             }
             // A writer that died left its connections and calls without an end, and none of them lives on.
             Body::Started(_) => {
                 self.connections.clear();
-                let keys: Vec<Key> = self.calls.keys().copied().collect();
-                keys.into_iter().for_each(|key| self.finish_call(key));
+                self.finish_calls(self.calls.keys().copied().collect());
             }
             Body::CallEvents(events) => self.call_events(record, events),
             _ => {}
         }
     }
 
-    /// Calls that came to their end since this was last asked, each once. Frames that crossed the end may still follow: what those
-    /// change is in [`CallFold::take_finished`].
+    /// Calls that came to their end since this was last asked, each once. Frames that crossed the end may
+    /// still follow: what those change is in [`CallFold::take_finished`].
     pub fn take_closed(&mut self) -> Vec<CallSummary> {
         std::mem::take(&mut self.closed)
     }
@@ -231,6 +229,12 @@ impl CallFold {
         }
     }
 
+    fn finish_calls(&mut self, keys: Vec<Key>) {
+        for key in keys {
+            self.finish_call(key);
+        }
+    }
+
     fn finish_call(&mut self, key: Key) {
         let Some(mut tracked) = self.calls.remove(&key) else { return };
         self.first_indexes.remove(&tracked.summary.first_index);
@@ -271,7 +275,7 @@ impl Tracked {
             summary,
             response: Response::default(),
             // A pushed response has an even stream, and the server's promise for its request.
-            client_ended: events.stream % 2 == 0,
+            client_ended: events.stream.is_multiple_of(2),
             server_ended: false,
             decided_at: None,
             closed: false,
@@ -325,7 +329,7 @@ impl Tracked {
                 self.summary.reset.get_or_insert(Reset { code: event.code, side });
             }
             EventType::LocalAnswer | EventType::Abandoned => {
-                (self.client_ended, self.server_ended) = (true, true)
+                (self.client_ended, self.server_ended) = (true, true);
             }
             _ => return,
         }

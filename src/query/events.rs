@@ -1,11 +1,12 @@
-//! Events in a few words each: what a timeline says of one, and every entry of the ledger as lines for following it.
+//! Events in a few words each: what a timeline says of one, and every entry of the ledger as lines for
+//! following it.
 //!
 //! All text is safe for a terminal. The long forms (metadata, bytes) are `render`'s.
 
 use super::outcome::{code_name, side_name};
 use super::payload;
 use super::reader::Record;
-use super::text::{printable, printable_bytes, rfc3339_millis};
+use super::text::{hex, printable, printable_bytes, rfc3339_millis};
 use super::timeline::{Step, steps};
 use crate::entry::Body;
 use crate::generated::v1::{self, Direction, EventType, connection_event};
@@ -21,8 +22,7 @@ pub fn event_lines(record: &Record) -> Vec<String> {
     };
     match &record.body {
         Body::CallEvents(events) => {
-            let call =
-                events.call.iter().take(ID_DIGITS / 2).map(|byte| format!("{byte:02x}")).collect::<String>();
+            let call = hex(&events.call[..events.call.len().min(ID_DIGITS / 2)]);
             let lines = steps(record, events).into_iter();
             lines
                 .map(|step| line(step.captured_unix_nanos, &call, arrow(step.direction), in_words(&step)))

@@ -1,7 +1,7 @@
 //! Which calls are asked for: by time, method, status, peer and id.
 //!
-//! Parsing and matching only; each kind of text is checked once and then a type that cannot be wrong. Where the calls come from is
-//! `calls`'.
+//! Parsing and matching only; each kind of text is checked once and then a type that cannot be wrong. Where
+//! the calls come from is `calls`'.
 
 use super::calls::{CallId, CallSummary, State};
 use crate::grpc;
@@ -88,7 +88,8 @@ impl fmt::Display for CallPrefix {
     }
 }
 
-/// A method asked for: with `*` a pattern of the whole path, in which `*` stands for any text; without, a part of it.
+/// A method asked for: with `*` a pattern of the whole path, in which `*` stands for any text; without, a
+/// part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MethodPattern(String);
 

@@ -1,7 +1,8 @@
 //! Calls and timelines as JSON. The names and their order are stable; docs/operations.md lists them.
 //!
-//! Invariants: 64-bit ids are strings of hexadecimal digits, since JSON's numbers are exact to 53 bits; a value that is not known is `null`; bytes that
-//! are no UTF-8 are base64 under a name of their own; and nothing in it can steer a terminal.
+//! Invariants: 64-bit ids are strings of hexadecimal digits, since JSON's numbers are exact to 53 bits; a
+//! value that is not known is `null`; bytes that are no UTF-8 are base64 under a name of their own; and
+//! nothing in it can steer a terminal.
 
 use super::calls::CallSummary;
 use super::outcome::{code_name, side_name};

@@ -1,10 +1,13 @@
-//! Reading a ledger: its entries in order, the calls that they tell of, one call's timeline, and their printed forms.
+//! Reading a ledger: its entries in order, the calls that they tell of, one call's timeline, and their
+//! printed forms.
 //!
-//! Works on a copy and beside a running writer: only reads, no lock, and on a live ledger nothing beyond the published head
-//! (docs/ledger-format.md section 7). Damaged places are skipped and reported, never trusted and never a panic. Invariants: memory
-//! is bounded by one frame and by what is open at a time, and no byte that came over the wire reaches a terminal raw.
+//! Works on a copy and beside a running writer: only reads, no lock, and on a live ledger nothing beyond the
+//! published head (docs/ledger-format.md section 7). Damaged places are skipped and reported, never trusted
+//! and never a panic. Invariants: memory is bounded by one frame and by what is open at a time, and no byte
+//! that came over the wire reaches a terminal raw.
 //!
-//! Not here: whether what is read is authentic (`crate::ledger`'s checker says that), and the arguments of commands (`crate::cli`).
+//! Not here: whether what is read is authentic (`crate::ledger`'s checker says that), and the arguments of
+//! commands (`crate::cli`).
 
 mod calls;
 mod events;
@@ -33,7 +36,8 @@ pub use timeline::{Message, MessageFold, Moment, Step, Timeline};
 
 use std::path::Path;
 
-/// Hands the calls of the ledger in `dir` that `filter` takes to `each`, in the order in which they began, while the ledger is read.
+/// Hands the calls of the ledger in `dir` that `filter` takes to `each`, in the order in which they began,
+/// while the ledger is read.
 pub fn list<E: From<ReadError>>(
     dir: &Path,
     filter: &Filter,
@@ -63,7 +67,11 @@ pub fn list<E: From<ReadError>>(
 }
 
 /// The one call of the ledger in `dir` whose id begins with `prefix`. Damaged places on the way go to `warn`.
-pub fn find(dir: &Path, prefix: &CallPrefix, warn: &mut dyn FnMut(&Damaged)) -> Result<CallSummary, FindError> {
+pub fn find(
+    dir: &Path,
+    prefix: &CallPrefix,
+    warn: &mut dyn FnMut(&Damaged),
+) -> Result<CallSummary, FindError> {
     let mut fold = CallFold::only(prefix.clone());
     let mut found = Vec::new();
     for item in Reader::open(dir)? {

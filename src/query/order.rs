@@ -1,7 +1,8 @@
 //! Puts finished calls back into the order in which they began.
 //!
-//! A call waits for those that began before it and still run. Invariant: at most [`WAITING_CALLS_MAX`] wait; beyond that the oldest go out
-//! at once, and a call that outlasted so many comes when it ends. So one stream that stays open for days does not fill the memory.
+//! A call waits for those that began before it and still run. Invariant: at most [`WAITING_CALLS_MAX`] wait;
+//! beyond that the oldest go out at once, and a call that outlasted so many comes when it ends. So one stream
+//! that stays open for days does not fill the memory.
 
 use super::calls::CallSummary;
 use std::collections::BTreeMap;

@@ -1,7 +1,8 @@
 //! How a call ended, in the terms of its protocol: the status that its client takes from what came.
 //!
-//! gRPC: the `grpc-status` of the trailers or of a trailers-only response, else the HTTP status mapped; a reset by its code
-//! (PROTOCOL-HTTP2.md, http-grpc-status-mapping.md). HTTP: the `:status`. A call that nobody ended has none.
+//! gRPC: the `grpc-status` of the trailers or of a trailers-only response, else the HTTP status mapped; a
+//! reset by its code (PROTOCOL-HTTP2.md, http-grpc-status-mapping.md). HTTP: the `:status`. A call that
+//! nobody ended has none.
 
 use super::payload::value;
 use crate::generated::v1::{self, EventType, Protocol, Side};

@@ -1,7 +1,7 @@
 //! An entry's payload, cut and given to the events that it belongs to (docs/ledger-format.md section 6).
 //!
-//! A payload whose length is not the sum of its pieces gives its events what is there and nothing for the rest; the fault itself is for
-//! the verifier to name.
+//! A payload whose length is not the sum of its pieces gives its events what is there and nothing for the
+//! rest; the fault itself is for the verifier to name.
 
 use crate::entry::{self, Body, PieceKind};
 use crate::generated::v1;
@@ -39,7 +39,8 @@ pub(super) fn cut(body: &Body, payload: &Bytes) -> Vec<Beside> {
     beside
 }
 
-/// A header block's fields, wherever they stand. `None` where they stand beside the entry and cannot be read there.
+/// A header block's fields, wherever they stand. `None` where they stand beside the entry and cannot be read
+/// there.
 pub(super) fn fields(header: &v1::HeaderBlock, beside: Option<&Bytes>) -> Option<Vec<v1::Field>> {
     if header.beside_length == 0 {
         return Some(header.fields.clone());

@@ -1,9 +1,10 @@
 //! The entries of a ledger in their order, over all its segments, up to the published head.
 //!
-//! Invariants: nothing that is not published is shown (docs/ledger-format.md section 7); a damaged place costs its own entries and no
-//! others, and is reported; frames behind one are believed only if the log's key signed them, because the payload of a damaged frame may
-//! imitate a frame; one frame is held at a time. Without a head file (a copy of the segments alone) the last good frame is the end. What
-//! the entries mean is `calls`' and `timeline`'s, and whether they are authentic is for `attestry verify` to say.
+//! Invariants: nothing that is not published is shown (docs/ledger-format.md section 7); a damaged place
+//! costs its own entries and no others, and is reported; frames behind one are believed only if the log's key
+//! signed them, because the payload of a damaged frame may imitate a frame; one frame is held at a time.
+//! Without a head file (a copy of the segments alone) the last good frame is the end. What the entries mean
+//! is `calls`' and `timeline`'s, and whether they are authentic is for `attestry verify` to say.
 
 use crate::entry::{self, Body, EntryError};
 use crate::generated::v1;
@@ -80,7 +81,8 @@ pub enum ReadError {
     },
 }
 
-/// Iterates over a ledger. At the end of what is published it gives `None`; after [`Reader::refresh`] it goes on with what has come since.
+/// Iterates over a ledger. At the end of what is published it gives `None`; after [`Reader::refresh`] it goes
+/// on with what has come since.
 #[derive(Debug)]
 pub struct Reader {
     dir: PathBuf,
@@ -175,16 +177,16 @@ impl Reader {
         if self.next_index >= self.published_size() {
             return Ok(false);
         }
-        let Some(segment) = &self.segment else { return self.next_segment("it is not there") };
+        let Some(segment) = &self.segment else { return self.next_segment("not there") };
         match segment.at(self.offset).map_err(|source| self.segment_error(source))? {
             Found::Frame(frame) if frame.header().end_index() > self.published_size() => {
-                self.end_below_head()
+                Ok(self.end_below_head("not there"))
             }
             Found::Frame(frame) => {
                 self.take(&frame);
                 Ok(true)
             }
-            Found::End => self.next_segment("they are not there"),
+            Found::End => self.next_segment("not there"),
             Found::Bad(error) => self.skip(&error.to_string()),
         }
     }
@@ -198,7 +200,7 @@ impl Reader {
     fn take(&mut self, frame: &Frame) {
         let header = frame.header();
         if header.first_index > self.next_index {
-            self.report_missing(header.first_index, "they are not there");
+            self.report_missing(header.first_index, "not there");
         } else if header.first_index < self.next_index {
             let reason =
                 format!("entries from {} on stand here a second time; they are left out", header.first_index);
@@ -213,7 +215,7 @@ impl Reader {
                 }
             }
             Err(error) => self.report_here(format!(
-                "entries {} cannot be read ({error})",
+                "{} cannot be read ({error})",
                 span(header.first_index, header.end_index())
             )),
         }
@@ -227,7 +229,8 @@ impl Reader {
                 let record = Record { index, committed_unix_nanos, body, payload };
                 self.ready.push_back(Item::Record(Box::new(record)));
             }
-            // A body of a later version (docs/ledger-format.md section 9) is no damage, only nothing that can be shown.
+            // A body of a later version (docs/ledger-format.md section 9) is no damage, only nothing that can
+            // be shown.
             Ok(_) | Err(EntryError::NoBody) => {}
             Err(error) => self.report_here(format!("entry {index} cannot be read ({error})")),
         }
@@ -263,7 +266,7 @@ impl Reader {
     fn next_segment(&mut self, reason: &str) -> Result<bool, ReadError> {
         let Some(first_index) = self.segments.front().copied() else {
             // Without a head, what cannot be read at the end is a commit that was never finished.
-            return if self.head.is_some() { self.end_below_head() } else { Ok(false) };
+            return Ok(self.head.is_some() && self.end_below_head(reason));
         };
         if first_index > self.next_index {
             self.report_missing(first_index, reason);
@@ -286,20 +289,17 @@ impl Reader {
         Ok(true)
     }
 
-    /// The published entries end here, although the head speaks of more.
-    fn end_below_head(&mut self) -> Result<bool, ReadError> {
+    /// The head speaks of more, and it cannot be read.
+    fn end_below_head(&mut self, reason: &str) -> bool {
         let size = self.published_size();
-        self.report_missing(size, "the head file speaks of them, and the segments do not hold them");
+        self.report_missing(size, reason);
         self.next_index = size;
-        Ok(true)
+        true
     }
 
     fn report_missing(&mut self, end_index: u64, reason: &str) {
         if end_index > self.next_index {
-            self.report_here(format!(
-                "entries {} cannot be read ({reason})",
-                span(self.next_index, end_index)
-            ));
+            self.report_here(format!("{} cannot be read ({reason})", span(self.next_index, end_index)));
         }
     }
 
@@ -367,5 +367,5 @@ fn is_signed(frame: &Frame, key: &VerifierKey) -> bool {
 
 /// Entries `[first, end)` in words.
 fn span(first: u64, end: u64) -> String {
-    if end - first == 1 { first.to_string() } else { format!("{first} to {}", end - 1) }
+    if end - first == 1 { format!("entry {first}") } else { format!("entries {first} to {}", end - 1) }
 }

@@ -1,12 +1,13 @@
 //! A call's timeline as text: what `attestry show` prints.
 //!
-//! Everything from the wire is escaped. Messages are shown whole (length, digest, beginning) or, in hexadecimal, segment by segment as they were
-//! recorded, so that nothing but the beginning of a message is ever held.
+//! Everything from the wire is escaped. Messages are shown whole (length, digest, beginning) or, in
+//! hexadecimal, segment by segment as they were recorded, so that nothing but the beginning of a message is
+//! ever held.
 
 use super::calls::CallSummary;
 use super::events::{arrow, gap_in_words, in_words};
 use super::json::level_name;
-use super::text::{duration, hex, is_text, printable, printable_bytes, rfc3339_millis, size};
+use super::text::{duration, hex, is_text, printable, printable_bytes, rfc3339_millis, size_in_words};
 use super::timeline::{Message, MessageFold, Moment, Step};
 use crate::generated::v1::{self, Direction, EventType};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -37,7 +38,7 @@ pub fn heading(call: &CallSummary) -> String {
         call.status.map_or_else(|| format!("({})", call.state.as_str()), |status| status.to_string());
     let message = printable(&call.status_message);
     let took = call.duration_nanos.map_or_else(String::new, |nanos| format!(", took {}", duration(nanos)));
-    let way = |n: usize| format!("{} ({} bytes)", call.messages[n], size(call.bytes[n]));
+    let way = |n: usize| format!("{} ({})", call.messages[n], size_in_words(call.bytes[n]));
     let lines = [
         ("call", call.call.to_string()),
         ("method", known(&call.method)),
@@ -50,7 +51,7 @@ pub fn heading(call: &CallSummary) -> String {
         ("stream", format!("{} of connection {:016x}", call.stream, call.connection_id)),
         ("entries", format!("{} to {}, level {}", call.first_index, call.last_index, level_name(call.level))),
     ];
-    lines.iter().map(|(name, value)| format!("{name:10}{value}\n")).collect()
+    lines.map(|(name, value)| format!("{name:10}{value}\n")).concat()
 }
 
 /// Prints a timeline, moment by moment.
@@ -134,23 +135,22 @@ impl TimelinePrinter {
 }
 
 fn message_in_words(message: &Message) -> String {
-    let mut words = format!("{} bytes", message.length);
-    match message.flag() {
-        None | Some(0) => {}
-        Some(1) => words += ", compressed",
-        Some(flag) => words += &format!(", flag {flag:#04x}"),
-    }
-    if message.segments > 1 {
-        let (first, last) = message.captured_unix_nanos;
-        words += &format!(", in {} segments over {}", message.segments, duration(last.saturating_sub(first)));
-    }
-    if !message.complete {
-        match message.announced_length() {
-            Some(announced) => words += &format!(", incomplete: {announced} were announced"),
-            None => words += ", incomplete",
-        }
-    }
-    words
+    let flag = match message.flag() {
+        None | Some(0) => String::new(),
+        Some(1) => ", compressed".to_owned(),
+        Some(flag) => format!(", flag {flag:#04x}"),
+    };
+    let (first, last) = message.captured_unix_nanos;
+    let segments = match message.segments {
+        1 => String::new(),
+        count => format!(", in {count} segments over {}", duration(last.saturating_sub(first))),
+    };
+    let end = match (message.complete, message.announced_length()) {
+        (true, _) => String::new(),
+        (false, Some(announced)) => format!(", incomplete: {announced} were announced"),
+        (false, None) => ", incomplete".to_owned(),
+    };
+    format!("{} bytes{flag}{segments}{end}", message.length)
 }
 
 fn print_digest(message: &Message, out: &mut dyn Write) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! Calls as a table with aligned columns.
 //!
-//! Rows are gathered into pages, and the columns are as wide as the widest cell so far: a long list is printed while it is read, in
-//! bounded memory. All cells are safe for a terminal.
+//! Rows are gathered into pages, and the columns are as wide as the widest cell so far: a long list is
+//! printed while it is read, in bounded memory. All cells are safe for a terminal.
 
 use super::calls::{CallId, CallSummary};
 use super::json::{DIRECTION, level_name, protocol_name};

@@ -1,7 +1,8 @@
 //! Values in a form for people: times, durations, sizes, and text that is safe on a terminal.
 //!
-//! Invariant: what `printable` and `printable_bytes` give holds no control character, no character that changes the direction or the look of
-//! others, and is unambiguous: each escape begins with a backslash, and a backslash is escaped itself.
+//! Invariant: what `printable` and `printable_bytes` give holds no control character, no character that
+//! changes the direction or the look of others, and is unambiguous: each escape begins with a backslash, and
+//! a backslash is escaped itself.
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
@@ -17,7 +18,8 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// Bytes that came from outside, for a terminal: text as `printable` gives it, and each byte that is no UTF-8 as `\xNN`.
+/// Bytes that came from outside, for a terminal: text as `printable` gives it, and each byte that is no UTF-8
+/// as `\xNN`.
 pub fn printable_bytes(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -37,7 +39,8 @@ pub(super) fn is_text(bytes: &[u8]) -> bool {
     })
 }
 
-/// JSON for a terminal: what JSON leaves as it is although a terminal may obey it is escaped as JSON allows (RFC 8259 section 7).
+/// JSON for a terminal: what JSON leaves as it is although a terminal may obey it is escaped as JSON allows
+/// (RFC 8259 section 7).
 pub(super) fn safe_json(json: String) -> String {
     let is_safe = |c: char| matches!(c, '"' | '\\' | '\'') || c == '\n' || c.escape_debug().len() == 1;
     if json.chars().all(is_safe) {
@@ -105,6 +108,12 @@ pub(super) fn size(bytes: u64) -> String {
     // Tenths without overflow: the unit is a multiple of 1,024.
     let tenths_of = (bytes / unit) * 10 + (bytes % unit) * 10 / unit;
     tenths(tenths_of, units[power - 1])
+}
+
+/// A number of bytes with its unit always there.
+pub(super) fn size_in_words(bytes: u64) -> String {
+    let size = size(bytes);
+    if size.ends_with('B') { size } else { format!("{size} bytes") }
 }
 
 /// Bytes as hexadecimal digits.

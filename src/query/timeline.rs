@@ -1,8 +1,9 @@
 //! One call's events in their order, and its messages put together again from their segments.
 //!
-//! Invariants: events come in the order of their sequence numbers, and what is missing is said where it is missing; a message is the bytes of its
-//! segments in order, and its digest is computed from them again; memory is bounded by one frame and the events that wait for
-//! one before them. How it is printed is `render`'s and `json`'s.
+//! Invariants: events come in the order of their sequence numbers, and what is missing is said where it is
+//! missing; a message is the bytes of its segments in order, and its digest is computed from them again;
+//! memory is bounded by one frame and the events that wait for one before them. How it is printed is
+//! `render`'s and `json`'s.
 
 use super::calls::{CallId, CallSummary};
 use super::payload;
@@ -14,8 +15,8 @@ use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
-/// Events that are held until one that was captured before them has come. The two directions are committed one after the other, so
-/// more than a few wait only where something is missing.
+/// Events that are held until one that was captured before them has come. The two directions are committed
+/// one after the other, so more than a few wait only where something is missing.
 const HELD_EVENTS_MAX: usize = 256;
 
 /// Bytes of a message that are kept to show its beginning.
@@ -26,7 +27,8 @@ const PREVIEW_BYTES: usize = 64;
 pub enum Moment {
     /// An event of the call.
     Step(Box<Step>),
-    /// Events of the call are missing: from the first of these sequence numbers up to, and without, the second.
+    /// Events of the call are missing: from the first of these sequence numbers up to, and without, the
+    /// second.
     Missing(u64, u64),
     /// Something passed unrecorded while the call ran; whether it was this call's is not known.
     Gap(v1::Gap),
@@ -211,7 +213,8 @@ struct Open {
 }
 
 impl MessageFold {
-    /// Takes the next step; returns the messages that are finished by it: one that ends, or one that another has cut off.
+    /// Takes the next step; returns the messages that are finished by it: one that ends, or one that another
+    /// has cut off.
     pub fn push(&mut self, step: &Step) -> Vec<Message> {
         let mut finished = Vec::new();
         let Some(segment) = &step.event.message else { return finished };

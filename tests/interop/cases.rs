@@ -24,7 +24,7 @@ pub(super) struct Case {
     /// How far a result may be compared.
     pub(super) end: End,
     /// How many calls it makes.
-    pub(super) calls: usize,
+    pub(super) calls: i64,
 }
 
 /// Who ends the call, and so how much of its result is the same each time.
@@ -224,7 +224,7 @@ fn concurrent() -> Case {
     let mut all = Sha256::new();
     (0..CONCURRENT_CALLS).for_each(|seed| all.update(digest(seed, 0..1, 100)));
     let case = call("concurrent_calls", "unary", json!({"concurrent": CONCURRENT_CALLS}), request);
-    Case { calls: CONCURRENT_CALLS, ..case }
+    Case { calls: i64::try_from(CONCURRENT_CALLS).unwrap(), ..case }
         .must(json!({"codes": {"0": CONCURRENT_CALLS}, "sha256": hex(&all.finalize())}))
 }
 

@@ -94,7 +94,7 @@ async fn serve(incoming: TcpIncoming) {
 }
 
 /// What a handler cannot see or say itself: the authority, and that only a compressed request gets compressed answers.
-fn prepare<Body>(mut request: http::Request<Body>) -> http::Request<Body> {
+fn prepare<Body>(mut request: tonic::codegen::http::Request<Body>) -> tonic::codegen::http::Request<Body> {
     if let Some(authority) = request.uri().authority().map(|authority| Authority(authority.to_string())) {
         request.extensions_mut().insert(authority);
     }

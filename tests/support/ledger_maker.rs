@@ -2,6 +2,8 @@
 //!
 //! Everything is deterministic, so that places can be written down. Frames are put together here byte by byte, not by the code under test.
 #![allow(dead_code, reason = "each test takes what it needs")]
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report, in its helpers too")]
+#![allow(clippy::cast_possible_truncation, reason = "everything here is a few kilobytes long")]
 
 use attestry::entry::{self, Body, PendingEntry};
 use attestry::generated::v1;
@@ -86,7 +88,13 @@ impl LedgerMaker {
         for (body, payload) in contents {
             let mut bytes = Vec::new();
             let index = self.range.size();
-            entry::seal(index, &self.previous, self.time_unix_nanos, &PendingEntry::new(&body).body, &mut bytes);
+            entry::seal(
+                index,
+                &self.previous,
+                self.time_unix_nanos,
+                &PendingEntry::new(&body).body,
+                &mut bytes,
+            );
             self.previous = leaf_hash(&bytes);
             self.range.push(self.previous);
             self.time_unix_nanos += 1_000;
@@ -101,7 +109,8 @@ impl LedgerMaker {
             offset: file.metadata().unwrap().len(),
             last_leaf: self.previous,
         };
-        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(head::path(&self.folder));
+        let file =
+            fs::OpenOptions::new().write(true).create(true).truncate(false).open(head::path(&self.folder));
         file.unwrap().write_all_at(&head.encode(), 0).unwrap();
     }
 
@@ -181,8 +190,11 @@ pub fn part(number: u64, message: &[u8], from: usize, to: usize) -> (v1::Event, 
         stored: true,
         ..Default::default()
     };
-    let event =
-        v1::Event { r#type: v1::EventType::ClientMessage.into(), message: Some(segment), ..Default::default() };
+    let event = v1::Event {
+        r#type: v1::EventType::ClientMessage.into(),
+        message: Some(segment),
+        ..Default::default()
+    };
     (event, message[from..to].to_vec())
 }
 
@@ -318,7 +330,11 @@ pub fn copy(from: &Path, to: &Path) {
     for file in fs::read_dir(from).unwrap() {
         let file = file.unwrap();
         let target = to.join(file.file_name());
-        if file.file_type().unwrap().is_dir() { copy(&file.path(), &target) } else { fs::copy(file.path(), target).map(drop).unwrap() }
+        if file.file_type().unwrap().is_dir() {
+            copy(&file.path(), &target);
+        } else {
+            fs::copy(file.path(), target).map(drop).unwrap();
+        }
     }
 }
 

@@ -13,12 +13,15 @@ use std::time::{Duration, Instant};
 
 /// At most this much of a child's standard error is quoted in a panic.
 const QUOTED_BYTES_MAX: usize = 8 * 1024;
+/// And this much of the last line that it was told.
+const QUOTED_LINE_CHARS_MAX: usize = 200;
 
 /// A running child process.
 pub(crate) struct Process {
     name: String,
     child: Child,
     stdin: Option<ChildStdin>,
+    last_said: String,
     lines: Receiver<String>,
     stderr: PathBuf,
 }
@@ -40,7 +43,7 @@ impl Process {
             // The send fails only once the Process is gone; the pipe is emptied all the same, so that the child never blocks.
             stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
         });
-        Self { name: name.to_owned(), child, stdin, lines, stderr }
+        Self { name: name.to_owned(), child, stdin, last_said: String::new(), lines, stderr }
     }
 
     /// The process id, for signals and for reading `/proc`.
@@ -72,6 +75,7 @@ impl Process {
 
     /// Writes one line to the standard input.
     pub(crate) fn say(&mut self, line: &str) {
+        self.last_said = line.chars().take(QUOTED_LINE_CHARS_MAX).collect();
         let stdin = self.stdin.as_mut().expect("nobody says anything after closing the standard input");
         writeln!(stdin, "{line}").and_then(|()| stdin.flush()).unwrap_or_else(|error| {
             panic!("{} does not listen any more ({error}); its standard error:\n{}", self.name, self.stderr())

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::driver::{Peer, Stall, Step};
 use crate::frames::{PREFACE, code, data, flag, frame, headers, kind, ping, settings, settings_ack};
 use crate::hpack::{indexed, int, keep, literal, literal_at, resize, string};
-use crate::script::{Between, Wire, addr_of, bind, calls_in, request_for, response};
+use crate::script::{Between, Wire, addr_of, bind, calls_in, finished, request_for, response};
 use crate::support::process::Process;
 
 /// Something that a peer must not send, and what it is told.
@@ -198,7 +198,7 @@ pub(crate) fn differences<B: Between>(wanted: &str, patience: Duration) -> Vec<S
             }
         }
     }
-    found.extend(between.finish(calls));
+    found.extend(finished(between, calls));
     found
 }
 

@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::driver::{End, Peer, Received, Stall, Step};
@@ -65,8 +66,14 @@ pub(crate) fn differences<B: Between>(cases: &[Case], patience: Duration) -> Vec
             Err(Stall(why)) => found.push(format!("{}: relayed only: {why}", case.name)),
         }
     }
-    found.extend(world.into_iter().flat_map(|world| world.between.finish(world.calls)));
+    found.extend(world.into_iter().flat_map(|world| finished(world.between, world.calls)));
     found
+}
+
+/// What is wrong at the end, a panic included: it must not hide what was found before.
+pub(crate) fn finished<B: Between>(between: B, paths: Vec<String>) -> Vec<String> {
+    catch_unwind(AssertUnwindSafe(|| between.finish(paths)))
+        .unwrap_or_else(|_| vec!["the end failed, see the panic above".to_owned()])
 }
 
 struct World<B> {

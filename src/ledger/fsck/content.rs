@@ -100,7 +100,10 @@ impl Checker<'_> {
             }
         }
         if parts.payload_left() > 0 {
-            let message = format!("{} bytes are left in the payload section behind the last entry's", parts.payload_left());
+            let message = format!(
+                "{} bytes are left in the payload section behind the last entry's",
+                parts.payload_left()
+            );
             self.sink.behind_entries(at, count - 1, FaultKind::PayloadLength, message);
         }
         (leaves, true)
@@ -108,9 +111,9 @@ impl Checker<'_> {
 
     fn leaf(&self, at: At, position: u64, stored: Stored) -> Leaf {
         let hash = leaf_hash(&stored.entry);
-        match decode(stored.entry) {
+        match decode(stored.entry.clone()) {
             Ok(entry) => {
-                let payload = self.entry(at, position, &entry, stored.payload, stored.payload_len);
+                let payload = self.entry(at, position, &entry, stored);
                 Leaf { hash, entry: Some(entry), payload }
             }
             Err(problem) => {
@@ -121,7 +124,7 @@ impl Checker<'_> {
     }
 
     /// Checks an entry; returns its payload where that has the right length.
-    fn entry(&self, at: At, position: u64, entry: &v1::Entry, payload: Bytes, payload_len: u64) -> Option<Bytes> {
+    fn entry(&self, at: At, position: u64, entry: &v1::Entry, stored: Stored) -> Option<Bytes> {
         let index = at.first_index.saturating_add(position);
         if entry.index != index {
             let message = format!("the entry states the index {}, expected {index}", entry.index);
@@ -134,44 +137,50 @@ impl Checker<'_> {
             };
             self.sink.entry(at, position, FaultKind::Genesis, 0, message.into());
         }
-        let pieces = entry.body.as_ref().map(pieces).unwrap_or_default();
+        self.payload(at, position, entry.body.as_ref(), &stored).then_some(stored.payload)
+    }
+
+    /// Checks a payload against its entry; tells whether it has the length of its pieces.
+    fn payload(&self, at: At, position: u64, body: Option<&Body>, stored: &Stored) -> bool {
+        let Stored { payload, payload_len, .. } = stored;
+        let pieces = body.map(pieces).unwrap_or_default();
         let expected = pieces.iter().fold(0_u64, |sum, piece| sum.saturating_add(piece.length));
-        if expected != payload_len || payload_len != payload.len() as u64 {
+        if expected != *payload_len || *payload_len != payload.len() as u64 {
+            let whose = whose(body);
+            let there = payload.len();
             let message = format!(
-                "{}the payload is {payload_len} bytes long ({} of them are in the frame), expected {expected}",
-                whose(entry.body.as_ref()),
-                payload.len()
+                "{whose}the payload is {payload_len} bytes long ({there} of them are in the frame), expected {expected}"
             );
             self.sink.entry(at, position, FaultKind::PayloadLength, 0, message);
-            return None;
+            return false;
         }
         let mut rest = &payload[..];
         for piece in pieces {
-            let (bytes, behind) = rest.split_at(usize::try_from(piece.length).expect("no longer than the payload"));
+            let (bytes, behind) =
+                rest.split_at(usize::try_from(piece.length).expect("no longer than the payload"));
             rest = behind;
             let (event, what, expected) = match piece.kind {
                 PieceKind::Fields(event, header) => (event, "list of header fields", &header.beside_sha256),
-                PieceKind::Connection(event, connection) => (event, "connection event", &connection.payload_sha256),
+                PieceKind::Connection(event, connection) => (event, "data", &connection.payload_sha256),
                 PieceKind::Segment(..) => continue,
             };
             let found = Sha256::digest(bytes);
             if found[..] != expected[..] {
-                let whose = whose(entry.body.as_ref());
+                let (whose, found, expected) = (whose(body), hex(&found), hex(expected));
                 let message = format!(
-                    "{whose}the {what} of event {event} has the SHA-256 {}, expected {}",
-                    hex(&found),
-                    hex(expected)
+                    "{whose}the {what} of event {event} has the SHA-256 {found}, expected {expected}"
                 );
                 self.sink.entry(at, position, FaultKind::PayloadDigest, event, message);
             }
         }
-        Some(payload)
+        true
     }
 
     /// Checks the frame's checkpoint; returns the root in it.
     fn checkpoint(&self, at: At, frame: &Frame) -> Option<Hash> {
         let fault = |kind, message| self.sink.frame(at, kind, message);
-        let unreadable = |error| fault(FaultKind::Checkpoint, format!("the checkpoint cannot be read: {error}"));
+        let unreadable =
+            |error| fault(FaultKind::Checkpoint, format!("the checkpoint cannot be read: {error}"));
         let text = str::from_utf8(frame.checkpoint()).map_err(|error| unreadable(error.to_string())).ok()?;
         let note = Note::parse(text).map_err(|error| unreadable(error.to_string())).ok()?;
         if let Some(key) = self.key
@@ -187,9 +196,15 @@ impl Checker<'_> {
         let size = frame.header().end_index();
         let origin = self.origin.filter(|&origin| origin != checkpoint.origin);
         let message = match origin {
-            Some(origin) => format!("the checkpoint is of the origin {:?}, expected {origin:?}", checkpoint.origin),
+            Some(origin) => {
+                format!("the checkpoint is of the origin {:?}, expected {origin:?}", checkpoint.origin)
+            }
             None if checkpoint.size != size => {
-                format!("the checkpoint (root {}) is of {} entries, expected {size}", base64(&checkpoint.root), checkpoint.size)
+                format!(
+                    "the checkpoint (root {}) is of {} entries, expected {size}",
+                    base64(&checkpoint.root),
+                    checkpoint.size
+                )
             }
             None => return Some(checkpoint.root),
         };
@@ -264,9 +279,34 @@ impl Split<'_> {
         self.payload_end.saturating_sub(self.payload_at)
     }
 
-    fn fail(&mut self, problem: String) -> Option<Result<Stored, String>> {
+    /// Nothing comes behind a fault.
+    fn fail(&mut self, problem: String) -> Result<Stored, String> {
         (self.left, self.at) = (0, self.entries_end);
-        Some(Err(problem))
+        Err(problem)
+    }
+
+    fn entry(&mut self) -> Result<Stored, String> {
+        let rest = self.entries_end - self.at;
+        if rest < Self::PREFIX_LEN {
+            return self.fail("the entries section ends before the entry's lengths".into());
+        }
+        let (entry_at, room) = (self.at + Self::PREFIX_LEN, rest - Self::PREFIX_LEN);
+        let (length, payload_len) =
+            (u32_at(self.bytes, self.at) as usize, u32_at(self.bytes, self.at + 4) as usize);
+        if length > room {
+            return self
+                .fail(format!("the entry is to be {length} bytes long, and the section has {room} more"));
+        }
+        let payload_from = self.payload_at.min(self.payload_end);
+        self.payload_at = self.payload_at.saturating_add(payload_len);
+        let payload_to = self.payload_at.min(self.payload_end);
+        self.left -= 1;
+        self.at = entry_at + length;
+        Ok(Stored {
+            entry: self.bytes.slice(entry_at..self.at),
+            payload: self.bytes.slice(payload_from..payload_to),
+            payload_len: payload_len as u64,
+        })
     }
 }
 
@@ -274,32 +314,12 @@ impl Iterator for Split<'_> {
     type Item = Result<Stored, String>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let rest = self.entries_end - self.at;
-        if self.left == 0 {
-            return if rest == 0 {
-                None
-            } else {
-                self.fail(format!("{rest} bytes are left in the entries section behind the last entry"))
-            };
+        match (self.left, self.entries_end - self.at) {
+            (0, 0) => None,
+            (0, rest) => {
+                Some(self.fail(format!("{rest} bytes are left in the entries section behind the last entry")))
+            }
+            _ => Some(self.entry()),
         }
-        if rest < Self::PREFIX_LEN {
-            return self.fail("the entries section ends before the entry's lengths".into());
-        }
-        let entry_at = self.at + Self::PREFIX_LEN;
-        let (length, payload_len) = (u32_at(self.bytes, self.at) as usize, u32_at(self.bytes, self.at + 4) as usize);
-        if length > self.entries_end - entry_at {
-            let room = self.entries_end - entry_at;
-            return self.fail(format!("the entry is to be {length} bytes long, and the section has {room} more"));
-        }
-        let payload_from = self.payload_at.min(self.payload_end);
-        let payload_to = self.payload_at.saturating_add(payload_len).min(self.payload_end);
-        self.left -= 1;
-        self.at = entry_at + length;
-        self.payload_at = self.payload_at.saturating_add(payload_len);
-        Some(Ok(Stored {
-            entry: self.bytes.slice(entry_at..self.at),
-            payload: self.bytes.slice(payload_from..payload_to),
-            payload_len: payload_len as u64,
-        }))
     }
 }

@@ -206,7 +206,10 @@ impl Sink {
     pub fn before_frame(&self, frame: u64, kind: FaultKind, place: Place, message: String) {
         let mut found = self.found();
         let position = found.total;
-        found.add(Order { frame, part: Part::Before, position, kind, event: 0 }, Fault { kind, place, message });
+        found.add(
+            Order { frame, part: Part::Before, position, kind, event: 0 },
+            Fault { kind, place, message },
+        );
     }
 
     /// A fault that is met behind the last frame.
@@ -280,10 +283,15 @@ impl Found {
     /// The remarks, and the faults in order.
     pub fn into_lists(mut self) -> (Vec<String>, Vec<Fault>) {
         self.keep_first();
-        let mut remarks: Vec<String> = self.missing.iter().map(|text| format!("Cannot tell: {text}.")).collect();
+        let mut remarks: Vec<String> =
+            self.missing.iter().map(|text| format!("Cannot tell: {text}.")).collect();
         remarks.append(&mut self.remarks);
         if self.total > self.faults.len() as u64 {
-            remarks.push(format!("{} faults were found; the first {} are listed.", self.total, self.faults.len()));
+            remarks.push(format!(
+                "{} faults were found; the first {} are listed.",
+                self.total,
+                self.faults.len()
+            ));
         }
         (remarks, self.faults.into_iter().map(|(_, fault)| fault).collect())
     }

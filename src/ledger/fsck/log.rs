@@ -74,16 +74,19 @@ impl Log {
             if let Some(entry) = &leaf.entry {
                 if let Some(expected) = expected.filter(|expected| entry.previous[..] != expected[..]) {
                     let found = hex(&entry.previous);
-                    let message = format!("the entry names {found} as the leaf before it, expected {}", hex(&expected));
+                    let message =
+                        format!("the entry names {found} as the leaf before it, expected {}", hex(&expected));
                     sink.entry(content.at, position, FaultKind::EntryChain, 0, message);
                 }
                 let (time, last) = (entry.committed_unix_nanos, self.last_time_unix_nanos);
                 if time < last {
-                    let message = format!("the entry was committed at {time} ns, expected no less than {last}");
+                    let message =
+                        format!("the entry was committed at {time} ns, expected no less than {last}");
                     sink.entry(content.at, position, FaultKind::EntryTime, 0, message);
                 }
                 self.last_time_unix_nanos = time;
-                self.calls += u64::from(matches!(&entry.body, Some(Body::CallEvents(call)) if call.sequence == 1));
+                self.calls +=
+                    u64::from(matches!(&entry.body, Some(Body::CallEvents(call)) if call.sequence == 1));
             }
             self.previous = Some(leaf.hash);
         }
@@ -124,7 +127,9 @@ impl Log {
         };
         if let Some(known) = known.filter(|known| *known != stated) {
             let (expected, found) = (base64(&known.root()), base64(&stated.root()));
-            fault(format!("the frame's range gives the root {found}, and the entries before it give {expected}"));
+            fault(format!(
+                "the frame's range gives the root {found}, and the entries before it give {expected}"
+            ));
         }
         Some(stated)
     }

@@ -14,6 +14,10 @@ use v1::EventType;
 use v1::entry::Body;
 
 /// What concerns messages, in the order of the log.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "breaks are rare, and a box would be an allocation for each entry"
+)]
 pub(super) enum Item {
     /// Events of a call.
     Call {
@@ -40,6 +44,7 @@ pub(super) enum Break {
 }
 
 /// For whom an entry is.
+#[expect(clippy::large_enum_variant, reason = "as above; it is taken apart at once")]
 pub(super) enum Route {
     /// For the one that has the call.
     One(usize, Item),
@@ -58,7 +63,10 @@ pub(super) fn route(at: At, position: u64, leaf: Leaf, shards: usize) -> Route {
             if !events.events.iter().any(|event| event.message.is_some() || ends_call(event)) {
                 return Route::None;
             }
-            let shard = events.call.iter().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into()));
+            let shard = events
+                .call
+                .iter()
+                .fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into()));
             let body = Body::CallEvents(events);
             Route::One(shard % shards, Item::Call { at, position, body, payload: leaf.payload })
         }
@@ -68,7 +76,10 @@ pub(super) fn route(at: At, position: u64, leaf: Leaf, shards: usize) -> Route {
 
 /// Whether messages that are still open end with this event.
 fn ends_call(event: &v1::Event) -> bool {
-    matches!(event.r#type(), EventType::Cancel | EventType::Reset | EventType::LocalAnswer | EventType::Abandoned)
+    matches!(
+        event.r#type(),
+        EventType::Cancel | EventType::Reset | EventType::LocalAnswer | EventType::Abandoned
+    )
 }
 
 /// A message of which more is to come.
@@ -144,7 +155,8 @@ impl<'a> Messages<'a> {
     ) -> impl Iterator<Item = (FaultKind, String)> + use<> {
         let before = self.close(&call.call, call.direction);
         let order = self.order_fault(before.as_ref(), segment);
-        let continued = before.filter(|open| (open.message, open.offset) == (segment.message, segment.offset));
+        let continued =
+            before.filter(|open| (open.message, open.offset) == (segment.message, segment.offset));
         let mut hash = match continued {
             Some(open) => open.hash,
             None => (segment.offset == 0).then(Sha256::new),
@@ -157,7 +169,8 @@ impl<'a> Messages<'a> {
                 if found[..] != segment.sha256[..] {
                     let end = segment.offset.saturating_add(segment.length);
                     let (found, expected) = (hex(&found), hex(&segment.sha256));
-                    digest = Some(format!("its first {end} bytes have the SHA-256 {found}, expected {expected}"));
+                    digest =
+                        Some(format!("its first {end} bytes have the SHA-256 {found}, expected {expected}"));
                     hash = None;
                 }
             }
@@ -216,7 +229,9 @@ fn cut<'a>(body: &Body, payload: Option<&'a Bytes>) -> Vec<(usize, &'a [u8])> {
     let Some(mut rest) = payload.map(|payload| &payload[..]) else { return Vec::new() };
     let mut segments = Vec::new();
     for piece in pieces(body) {
-        let (bytes, behind) = rest.split_at(usize::try_from(piece.length).map_or(rest.len(), |length| length.min(rest.len())));
+        // `content` has checked that the payload is as long as its pieces.
+        let length = usize::try_from(piece.length).expect("no longer than the payload");
+        let (bytes, behind) = rest.split_at(length);
         rest = behind;
         if let PieceKind::Segment(event, _) = piece.kind {
             segments.push((event, bytes));

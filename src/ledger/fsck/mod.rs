@@ -143,33 +143,46 @@ fn compare_with_end(known: &start::Known, end: &pipeline::End, sink: &fault::Sin
         if head.size <= size {
             compare_root("the file head", head.size, &head.root, &end.log, sink);
         } else if end.walk.is_complete && !end.walk.reported_up_to_head {
-            let message = format!("the file head names {} entries, and the segments end after {size}", head.size);
+            let message =
+                format!("the file head names {} entries, and the segments end after {size}", head.size);
             sink.at_end(FaultKind::Truncated, Place::entries(size, head.size), message);
         }
     }
     for earlier in &known.against {
         let source = format!("the earlier checkpoint {}", earlier.path.display());
         match &earlier.checkpoint {
-            Err(reason) => sink.at_end(FaultKind::Against, Place::default(), format!("{source} is none of this log: {reason}")),
+            Err(reason) => sink.at_end(
+                FaultKind::Against,
+                Place::default(),
+                format!("{source} is none of this log: {reason}"),
+            ),
             Ok(checkpoint) if checkpoint.size <= size => {
                 compare_root(&source, checkpoint.size, &checkpoint.root, &end.log, sink);
             }
             Ok(checkpoint) if end.walk.is_complete => {
-                let message = format!("{source} is of {} entries, and the segments end after {size}", checkpoint.size);
+                let message =
+                    format!("{source} is of {} entries, and the segments end after {size}", checkpoint.size);
                 sink.at_end(FaultKind::Rollback, Place::entries(size, checkpoint.size), message);
             }
-            Ok(checkpoint) => sink.cannot_tell(format!("{source} is of {} entries, and the end cannot be read", checkpoint.size)),
+            Ok(checkpoint) => sink.cannot_tell(format!(
+                "{source} is of {} entries, and the end cannot be read",
+                checkpoint.size
+            )),
         }
     }
 }
 
 fn compare_root(source: &str, size: u64, expected: &Hash, log: &log::Log, sink: &fault::Sink) {
     match log.root_at(size) {
-        None => sink.cannot_tell(format!("{source} is of {size} entries, and the root of that tree is not known")),
+        None => {
+            sink.cannot_tell(format!("{source} is of {size} entries, and the root of that tree is not known"));
+        }
         Some(found) if found == *expected => {}
         Some(found) => {
             let (expected, found) = (fault::base64(expected), fault::base64(&found));
-            let message = format!("{source} says that the tree of {size} entries has the root {expected}, and it has {found}");
+            let message = format!(
+                "{source} says that the tree of {size} entries has the root {expected}, and it has {found}"
+            );
             sink.at_end(FaultKind::Fork, Place { end: Some(size), ..Place::default() }, message);
         }
     }

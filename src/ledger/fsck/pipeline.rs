@@ -3,6 +3,7 @@
 //! Invariants: what comes out of a stage is in the order of the log, because frames are dealt to the `content` threads in turn and taken back
 //! in the same turn; each channel is bounded, in batches of bounded bytes, so a slow stage stops the ones before it.
 
+use super::Progress;
 use super::content::{Checker, Content, Work};
 use super::fault::Sink;
 use super::log::Log;
@@ -10,7 +11,6 @@ use super::messages::{Break, Item, Messages, Route, route};
 use super::rows::{RowCheck, Rows};
 use super::start::Known;
 use super::walk::{Walk, WalkEnd};
-use super::Progress;
 use crate::ledger::segment::Segment;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -78,7 +78,9 @@ pub(super) fn run(
         let (log, rows) = collector.run(&content);
         let walk = walk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         rows.end(walk.size);
-        let unchecked = messages.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        let unchecked = messages
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         match unchecked.sum::<u64>() {
             0 => {}
             count => sink.remark(format!(
@@ -135,7 +137,9 @@ fn check(checker: Checker<'_>, from_walk: &Receiver<Vec<Work>>, to_log: &SyncSen
 fn follow(sink: &Sink, from_log: &Receiver<Vec<Item>>) -> u64 {
     let mut messages = Messages::new(sink);
     for batch in from_log {
-        batch.iter().for_each(|item| messages.take(item));
+        for item in &batch {
+            messages.take(item);
+        }
     }
     messages.unchecked()
 }

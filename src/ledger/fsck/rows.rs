@@ -45,10 +45,15 @@ impl<'a> RowCheck<'a> {
     /// Holds the rows up to a frame against it. `root` is that of the tree behind the frame, where it is known.
     pub fn frame(&mut self, content: &Content, root: Option<Hash>) {
         let first_index = content.at.first_index;
-        while let Some(Ok(row)) = self.rows.next_if(|row| row.as_ref().is_ok_and(|row| row.first_index < first_index)) {
+        while let Some(Ok(row)) =
+            self.rows.next_if(|row| row.as_ref().is_ok_and(|row| row.first_index < first_index))
+        {
             // Behind something unknown, the rows of what is missing come first.
             if !content.after_unknown {
-                self.fault(row.first_index, &format!("the row {} is of a frame that is not there", text(&row)));
+                self.fault(
+                    row.first_index,
+                    &format!("the row {} is of a frame that is not there", text(&row)),
+                );
             }
         }
         match self.rows.peek().cloned() {
@@ -83,7 +88,11 @@ impl<'a> RowCheck<'a> {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    self.sink.at_end(FaultKind::DbRow, Place::default(), format!("the rows cannot be read: {error}; {REMEDY}"));
+                    self.sink.at_end(
+                        FaultKind::DbRow,
+                        Place::default(),
+                        format!("the rows cannot be read: {error}; {REMEDY}"),
+                    );
                 }
             }
         }
@@ -98,7 +107,9 @@ impl<'a> RowCheck<'a> {
 fn text(row: &Row) -> String {
     let Row { first_index, segment, offset, length, size_after, root } = row;
     let root = base64(root);
-    format!("(entry {first_index}: segment {segment}, offset {offset}, {length} bytes, {size_after} entries, root {root})")
+    format!(
+        "(entry {first_index}: segment {segment}, offset {offset}, {length} bytes, {size_after} entries, root {root})"
+    )
 }
 
 #[cfg(test)]
@@ -148,7 +159,11 @@ mod tests {
     fn rows_that_differ_are_named() {
         assert_eq!(faults(vec![Ok(Row { root: [8; 32], ..row(0) })]), [Some(0)]);
         assert_eq!(faults(vec![Ok(row(0)), Ok(row(3))]), [Some(1)], "a hole");
-        assert_eq!(faults(vec![Ok(row(0)), Ok(row(1)), Ok(row(9))]), [Some(3), Some(9)], "of a frame that is not there");
+        assert_eq!(
+            faults(vec![Ok(row(0)), Ok(row(1)), Ok(row(9))]),
+            [Some(3), Some(9)],
+            "of a frame that is not there"
+        );
         assert_eq!(faults(vec![Ok(row(0)), Err("broken".into())]), [None]);
     }
 }

@@ -3,13 +3,13 @@
 //! The key and the origin that entry 0 names are taken from its bytes as they stand; whether they are right shows in the walk, which checks
 //! entry 0 like any other.
 
+use super::Options;
 use super::content::split;
 use super::fault::{FaultKind, Place, Sink};
-use super::Options;
 use crate::generated::v1;
 use crate::ledger::frame::{u32_at, u64_at};
-use crate::ledger::segment::{self, Found, Segment};
 use crate::ledger::head;
+use crate::ledger::segment::{self, Found, Segment};
 use crate::merkle::Hash;
 use crate::note::{Checkpoint, NOTE_BYTES_MAX, Note, VerifierKey};
 use prost::Message as _;
@@ -80,19 +80,26 @@ impl Known {
         if opened.format_version != segment::FORMAT_VERSION {
             sink.cannot_tell(format!("entry 0 is of the unknown format version {}", opened.format_version));
         }
-        let fault = |message| sink.before_frame(0, FaultKind::Key, Place::entry(0, segment::HEADER_LEN, 0), message);
+        let fault =
+            |message| sink.before_frame(0, FaultKind::Key, Place::entry(0, segment::HEADER_LEN, 0), message);
         let written = &opened.verifier_key;
         if let Some(given) = &options.key {
             if *written != given.to_string() {
                 fault(format!("entry 0 names the key {written:?}, expected the given {given}"));
             }
         } else {
-            sink.remark("No key was given: the verdict holds only as far as the key in entry 0 is trusted.".into());
+            sink.remark(
+                "No key was given: the verdict holds only as far as the key in entry 0 is trusted.".into(),
+            );
             match written.parse::<VerifierKey>() {
                 Err(error) => fault(format!("the key in entry 0 cannot be used: {error}")),
                 Ok(key) => {
                     if key.name() != opened.origin {
-                        fault(format!("the key in entry 0 is named {:?}, expected {:?}", key.name(), opened.origin));
+                        fault(format!(
+                            "the key in entry 0 is named {:?}, expected {:?}",
+                            key.name(),
+                            opened.origin
+                        ));
                     }
                     self.key = Some(key);
                 }
@@ -108,7 +115,9 @@ impl Known {
                 let checkpoint = self.earlier_checkpoint(&bytes);
                 self.against.push(Earlier { path: path.to_path_buf(), checkpoint });
             }
-            Err(error) => sink.cannot_tell(format!("the earlier checkpoint {} cannot be read: {error}", path.display())),
+            Err(error) => {
+                sink.cannot_tell(format!("the earlier checkpoint {} cannot be read: {error}", path.display()));
+            }
         }
     }
 
@@ -132,7 +141,12 @@ fn read_head(ledger: &Path, sink: &Sink) -> Option<HeadState> {
     match read_at_most(&head::path(ledger), HEAD_BYTES_MAX) {
         Ok(bytes) => parse_head(&bytes)
             .map_err(|problem| {
-                sink.before_frame(0, FaultKind::Head, Place::default(), format!("the file head cannot be used: {problem}"));
+                sink.before_frame(
+                    0,
+                    FaultKind::Head,
+                    Place::default(),
+                    format!("the file head cannot be used: {problem}"),
+                );
             })
             .ok(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -176,7 +190,10 @@ fn list(ledger: &Path, sink: &Sink) -> Vec<u64> {
             segments
         }
         Err(error) => {
-            sink.cannot_tell(format!("the folder {} cannot be read: {error}", segment::folder(ledger).display()));
+            sink.cannot_tell(format!(
+                "the folder {} cannot be read: {error}",
+                segment::folder(ledger).display()
+            ));
             Vec::new()
         }
     }

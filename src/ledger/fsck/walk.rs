@@ -49,15 +49,12 @@ pub(super) struct Walk<'a, F> {
 }
 
 /// Why a segment is left without having been walked to its end.
+#[derive(Debug, thiserror::Error)]
 enum Unread {
-    Io(io::Error),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
     Header(HeaderError),
-}
-
-impl From<io::Error> for Unread {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
 }
 
 impl<'a, F: FnMut(Work)> Walk<'a, F> {
@@ -134,13 +131,13 @@ impl<'a, F: FnMut(Work)> Walk<'a, F> {
             offset = match segment.at(offset)? {
                 Found::End => return Ok(()),
                 Found::Frame(frame) => self.frame(segment, offset, frame),
-                Found::Bad(error) => match self.search(segment, offset, &error)? {
-                    Some((offset, frame)) => self.frame(segment, offset, frame),
-                    None => {
+                Found::Bad(error) => {
+                    let Some((offset, frame)) = self.search(segment, offset, &error)? else {
                         self.tail(segment, offset, following, &error);
                         return Ok(());
-                    }
-                },
+                    };
+                    self.frame(segment, offset, frame)
+                }
             };
         }
     }
@@ -168,10 +165,16 @@ impl<'a, F: FnMut(Work)> Walk<'a, F> {
     }
 
     /// Looks behind a bad place for the next frame that the key signed.
-    fn search(&mut self, segment: &Segment, bad: u64, error: &FrameError) -> Result<Option<(u64, Frame)>, Unread> {
+    fn search(
+        &mut self,
+        segment: &Segment,
+        bad: u64,
+        error: &FrameError,
+    ) -> Result<Option<(u64, Frame)>, Unread> {
         let Some(key) = &self.known.key else { return Ok(None) };
         let next = self.next;
-        let found = segment.next_frame(bad + 1, |frame| frame.header().first_index >= next && is_signed(frame, key))?;
+        let found = segment
+            .next_frame(bad + 1, |frame| frame.header().first_index >= next && is_signed(frame, key))?;
         // A writer at work may have completed the frame here while the search went on behind it.
         if let Found::Frame(frame) = segment.at(bad)? {
             return Ok(Some((bad, frame)));
@@ -219,11 +222,7 @@ impl<'a, F: FnMut(Work)> Walk<'a, F> {
 
     /// Goes on behind a segment that cannot be read.
     fn skip(&mut self, number: u64, following: Option<u64>, unread: &Unread) {
-        let reason = match unread {
-            Unread::Io(error) => format!("cannot be read: {error}"),
-            Unread::Header(error) => format!("cannot be read: {error}"),
-        };
-        self.sink.cannot_tell(format!("segment {} {reason}", file_name(number)));
+        self.sink.cannot_tell(format!("segment {} cannot be read: {unread}", file_name(number)));
         self.is_complete = following.is_some();
         self.continue_unknown(following.unwrap_or(self.next));
     }

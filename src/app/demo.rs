@@ -1,4 +1,0 @@
-//! `attestry demo`, being made.
-
-/// Not yet.
-pub fn demo() {}

@@ -1,0 +1,1 @@
+//! Placeholder of refused_starts.

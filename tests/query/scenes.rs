@@ -1,0 +1,222 @@
+//! Entries of made-up calls, as capture would write them: header blocks, messages in segments, ends of all kinds.
+
+use attestry::entry::Body;
+use attestry::generated::v1::{self, Direction, EventType, Level, Protocol, Side};
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use crate::ledger_maker::Content;
+
+/// The connection of all calls made here.
+pub const CONNECTION: u64 = 0x00c0_ffee_0000_0005;
+/// When the calls made here begin, in nanoseconds since 1970: 2023-11-14T22:13:20Z.
+pub const START: u64 = 1_700_000_000_000_000_000;
+
+/// An event, and what stands beside it.
+pub type Event = (v1::Event, Vec<u8>);
+
+/// The id of call `number`: its first digits are the number's.
+pub fn call_id(number: u8) -> [u8; 16] {
+    let mut id = [0x77; 16];
+    id[0] = number;
+    id
+}
+
+/// One call, of which entries are made one after the other.
+pub struct Call {
+    id: [u8; 16],
+    connection: u64,
+    protocol: Protocol,
+    level: Level,
+    sequence: u64,
+}
+
+impl Call {
+    /// A gRPC call.
+    pub fn grpc(number: u8) -> Self {
+        let protocol = Protocol::Grpc;
+        Self {
+            id: call_id(number),
+            connection: CONNECTION,
+            protocol,
+            level: Level::RequestResponse,
+            sequence: 1,
+        }
+    }
+
+    /// A call that is not gRPC.
+    pub fn http(number: u8) -> Self {
+        Self { protocol: Protocol::Http, ..Self::grpc(number) }
+    }
+
+    /// The same at another level.
+    pub fn at_level(self, level: Level) -> Self {
+        Self { level, ..self }
+    }
+
+    /// The same on another connection.
+    pub fn on(self, connection: u64) -> Self {
+        Self { connection, ..self }
+    }
+
+    /// Events from the client, captured `millis` after the start.
+    pub fn up(&mut self, millis: u64, events: Vec<Event>) -> Content {
+        self.entry(Direction::ClientToServer, millis, events)
+    }
+
+    /// Events from the server.
+    pub fn down(&mut self, millis: u64, events: Vec<Event>) -> Content {
+        self.entry(Direction::ServerToClient, millis, events)
+    }
+
+    /// Leaves out sequence numbers, as if their entries were lost.
+    pub fn skip(&mut self, events: u64) {
+        self.sequence += events;
+    }
+
+    fn entry(&mut self, direction: Direction, millis: u64, events: Vec<Event>) -> Content {
+        let (events, payloads): (Vec<_>, Vec<_>) = events.into_iter().unzip();
+        let sequence = self.sequence;
+        self.sequence += events.len() as u64;
+        let body = v1::CallEvents {
+            call: Bytes::copy_from_slice(&self.id),
+            connection: self.connection,
+            stream: 1,
+            direction: direction.into(),
+            protocol: self.protocol.into(),
+            level: self.level.into(),
+            sequence,
+            captured_unix_nanos: START + millis * 1_000_000,
+            events,
+        };
+        (Body::CallEvents(body), payloads.concat())
+    }
+}
+
+/// The first entry of a connection.
+pub fn connection_opened(connection: u64, client_address: &str) -> Content {
+    let opened = v1::ConnectionOpened {
+        connection,
+        client_address: client_address.into(),
+        upstream: "upstream.test:50051".into(),
+        captured_unix_nanos: START,
+        ..Default::default()
+    };
+    (Body::ConnectionOpened(opened), vec![])
+}
+
+/// Its last.
+pub fn connection_closed(connection: u64) -> Content {
+    let closed = v1::ConnectionClosed { connection, reason: "client closed".into(), ..Default::default() };
+    (Body::ConnectionClosed(closed), vec![])
+}
+
+/// A header block.
+pub fn header(kind: EventType, fields: &[(&str, &str)]) -> Event {
+    let header = v1::HeaderBlock { fields: list(fields), ..Default::default() };
+    (v1::Event { r#type: kind.into(), header: Some(header), ..Default::default() }, vec![])
+}
+
+/// A header block whose fields stand beside the entry.
+pub fn header_beside(kind: EventType, fields: &[(&str, &str)]) -> Event {
+    let payload = prost::Message::encode_to_vec(&v1::FieldList { fields: list(fields) });
+    let (beside_length, beside_sha256) = (payload.len() as u64, digest(&payload));
+    let header = v1::HeaderBlock { beside_length, beside_sha256, ..Default::default() };
+    (v1::Event { r#type: kind.into(), header: Some(header), ..Default::default() }, payload)
+}
+
+/// Request headers of a gRPC call.
+pub fn request(method: &str) -> Event {
+    header(
+        EventType::ClientHeader,
+        &[
+            (":method", "POST"),
+            (":path", method),
+            (":authority", "api.test"),
+            ("content-type", "application/grpc"),
+        ],
+    )
+}
+
+/// Response headers.
+pub fn response(status: &str) -> Event {
+    header(EventType::ServerHeader, &[(":status", status)])
+}
+
+/// Trailers with a gRPC status.
+pub fn trailers(status: &str, message: &str) -> Event {
+    header(EventType::ServerTrailer, &[("grpc-status", status), ("grpc-message", message)])
+}
+
+/// An event without content.
+pub fn plain(kind: EventType) -> Event {
+    (v1::Event { r#type: kind.into(), ..Default::default() }, vec![])
+}
+
+/// A reset or a cancellation.
+pub fn reset(kind: EventType, code: u32, side: Side) -> Event {
+    (v1::Event { r#type: kind.into(), code, side: side.into(), ..Default::default() }, vec![])
+}
+
+/// An event that attestry adds.
+pub fn note(kind: EventType, note: &str) -> Event {
+    let (r#type, side, note) = (kind.into(), Side::Attestry.into(), note.to_owned());
+    (v1::Event { r#type, side, note, ..Default::default() }, vec![])
+}
+
+/// Bytes `[from, to)` of gRPC message number `number`, the prefix with the first of them.
+pub fn part(kind: EventType, number: u64, message: &[u8], from: usize, to: usize) -> Event {
+    let prefix = [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes()].concat();
+    let segment = v1::MessageSegment {
+        message: number,
+        prefix: if from == 0 { prefix.into() } else { Bytes::new() },
+        offset: from as u64,
+        length: (to - from) as u64,
+        sha256: digest(&message[..to]),
+        end: to == message.len(),
+        stored: true,
+        frames: 1,
+    };
+    let event = v1::Event { r#type: kind.into(), message: Some(segment), ..Default::default() };
+    (event, message[from..to].to_vec())
+}
+
+/// A whole message from the client.
+pub fn asked(number: u64, message: &[u8]) -> Event {
+    part(EventType::ClientMessage, number, message, 0, message.len())
+}
+
+/// A whole message from the server.
+pub fn answered(number: u64, message: &[u8]) -> Event {
+    part(EventType::ServerMessage, number, message, 0, message.len())
+}
+
+/// The same message where the level does not store its bytes.
+pub fn not_stored((mut event, _): Event) -> Event {
+    let segment = event.message.as_mut().unwrap();
+    (segment.stored, segment.sha256) = (false, Bytes::new());
+    (event, vec![])
+}
+
+/// The entries of a unary call that is answered with OK.
+pub fn unary(number: u8, method: &str) -> Vec<Content> {
+    let mut call = Call::grpc(number);
+    let half_close = plain(EventType::ClientHalfClose);
+    vec![
+        call.up(0, vec![request(method), asked(0, b"ping"), half_close]),
+        call.down(5, vec![response("200"), answered(0, b"pong!"), trailers("0", "")]),
+    ]
+}
+
+fn list(fields: &[(&str, &str)]) -> Vec<v1::Field> {
+    let field = |&(name, value): &(&str, &str)| v1::Field {
+        name: Bytes::copy_from_slice(name.as_bytes()),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        ..Default::default()
+    };
+    fields.iter().map(field).collect()
+}
+
+fn digest(bytes: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(&Sha256::digest(bytes))
+}
