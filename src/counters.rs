@@ -84,8 +84,10 @@ counters! {
     commits: Counter,
     /// Group commits that failed or took longer than `commit_wait_ms_max`.
     commit_failures: Counter,
-    /// Frames forwarded without a record while `on_failure = "forward"` holds and the ledger refuses.
-    forwarded_unrecorded_frames: Counter,
+    /// Submissions (one read of one peer each) refused because the ledger could not commit.
+    refused_submissions: Counter,
+    /// Submissions that went on without a record, with `on_failure = "forward"`.
+    unrecorded_submissions: Counter,
     /// Connections ended because a bound of `[limits]` was broken, whichever it was.
     bounds_broken: Counter,
     /// Of those, the ones that tried to open more than `streams_max` streams.

@@ -11,19 +11,20 @@ mod ledger_maker;
 
 use attestry::generated::v1;
 use attestry::ledger::fsck::{self, FaultKind, Options, Report, Row, Verdict};
-use attestry::ledger::segment;
+use attestry::ledger::segment as segments;
 use attestry::merkle::CompactRange;
 use attestry::note::{Checkpoint, VerifierKey};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ledger_maker::*;
 use prost::Message as _;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::slice;
+use std::sync::Mutex;
 use tempfile::TempDir;
 
 /// The secret of the sample's key, and that of a stranger's.
@@ -166,6 +167,8 @@ impl Drop for Python {
     }
 }
 
+static MAKING: Mutex<()> = Mutex::new(());
+
 /// A Python that has the package `cryptography`: the system's, or one of a venv of our own.
 fn interpreter() -> Option<PathBuf> {
     let has_package = |python: &Path| {
@@ -182,7 +185,6 @@ fn interpreter() -> Option<PathBuf> {
         return Some(system);
     }
     // Several tests may come here at a time: one makes the venv, the others wait for it.
-    static MAKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _making = MAKING.lock().unwrap();
     let made = has_package(&venv)
         || (run(&system, &["-m", "venv", folder.to_str()?])
@@ -231,7 +233,7 @@ fn tiny() -> (TempDir, LedgerMaker) {
 }
 
 fn segment_path(ledger: &Path, number: u64) -> PathBuf {
-    segment::folder(ledger).join(segment::file_name(number))
+    segments::folder(ledger).join(segments::file_name(number))
 }
 
 /// Changes the bytes of a file.
@@ -319,8 +321,8 @@ fn zeros_behind_the_last_frame_and_files_of_other_names_are_no_fault() {
     for number in [FIRST, SECOND] {
         edit(&segment_path(folder.path(), number), |bytes| bytes.resize(600_000, 0));
     }
-    fs::write(segment::folder(folder.path()).join("spare"), b"anything").unwrap();
-    fs::write(segment::folder(folder.path()).join("1.seg"), b"anything").unwrap();
+    fs::write(segments::folder(folder.path()).join("spare"), b"anything").unwrap();
+    fs::write(segments::folder(folder.path()).join("1.seg"), b"anything").unwrap();
     edit(&folder.path().join("head"), |bytes| bytes.extend(b"behind it"));
     fs::remove_file(folder.path().join("origin")).unwrap();
     assert_eq!(Judges::new().judge(folder.path()), (Verdict::Intact, vec![]));
@@ -363,17 +365,11 @@ fn an_unfinished_commit_is_a_remark() {
 // Every fault.
 
 /// Makes the sample, damages it, and says what must be found.
-fn case(
-    judges: &mut Judges,
-    name: &str,
-    damage: impl FnOnce(&Path),
-    expected: &[Finding],
-) -> BTreeSet<String> {
+fn case(judges: &mut Judges, name: &str, damage: impl FnOnce(&Path), expected: &[Finding]) {
     let (folder, _) = sample();
     damage(folder.path());
     let (verdict, found) = judges.judge(folder.path());
     assert_eq!((verdict, &found[..]), (Verdict::Damaged, expected), "{name}");
-    found.into_iter().map(|finding| finding.0).collect()
 }
 
 /// The places of the sample's frames.
@@ -383,119 +379,74 @@ fn places() -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn files_that_are_damaged_or_missing_are_named() {
-    use FaultKind::{
-        DamagedFrame, Fork, Head, MissingEntries, Origin, SegmentHeader, TrailingBytes, Truncated,
-    };
+fn damaged_head_origin_and_header_are_named() {
+    use FaultKind::{Fork, Head, Origin, SegmentHeader, Truncated};
     let judges = &mut Judges::new();
-    let at = places();
     let second = |ledger: &Path| segment_path(ledger, SECOND);
-    case(
-        judges,
-        "head too short",
-        |l| edit(&l.join("head"), |b| b.truncate(50)),
-        &[finding(Head, None, None, None)],
-    );
-    case(
-        judges,
-        "head flipped",
-        |l| edit(&l.join("head"), |b| b[20] ^= 1),
-        &[finding(Head, None, None, None)],
-    );
-    let forge = |root: bool| {
+    let head = finding(Head, None, None, None);
+    case(judges, "head too short", |l| edit(&l.join("head"), |b| b.truncate(50)), slice::from_ref(&head));
+    case(judges, "head flipped", |l| edit(&l.join("head"), |b| b[20] ^= 1), &[head]);
+    let forge = |byte: usize| {
         move |ledger: &Path| {
             edit(&ledger.join("head"), |bytes| {
-                bytes[if root { 20 } else { 8 }] ^= 0x20;
+                bytes[byte] ^= 0x20;
                 let end = bytes.len() - 4;
                 let checksum = crc32fast::hash(&bytes[..end]);
                 bytes[end..].copy_from_slice(&checksum.to_le_bytes());
             });
         }
     };
-    case(judges, "head with another root", forge(true), &[finding(Fork, None, None, 11)]);
-    case(judges, "head with another size", forge(false), &[finding(Truncated, None, 11, 43)]);
-    case(
-        judges,
-        "origin",
-        |l| fs::write(l.join("origin"), "other\n").unwrap(),
-        &[finding(Origin, None, None, None)],
-    );
-    case(
-        judges,
-        "header",
-        |l| edit(&second(l), |b| b[30] ^= 1),
-        &[finding(SegmentHeader, (SECOND, 0), None, None)],
-    );
-    case(
-        judges,
-        "header cut",
-        |l| edit(&second(l), |b| b.truncate(63)),
-        &[finding(SegmentHeader, (SECOND, 0), None, None), finding(Truncated, None, 6, 11)],
-    );
-    case(
-        judges,
-        "first segment removed",
-        |l| fs::remove_file(segment_path(l, FIRST)).unwrap(),
-        &[finding(MissingEntries, (SECOND, 0), 0, 6)],
-    );
-    case(
-        judges,
-        "last segment removed",
-        |l| fs::remove_file(second(l)).unwrap(),
-        &[finding(Truncated, None, 6, 11)],
-    );
-    case(
-        judges,
-        "all segments removed",
-        |l| [FIRST, SECOND].iter().for_each(|&number| fs::remove_file(segment_path(l, number)).unwrap()),
-        &[finding(Truncated, None, 0, 11)],
-    );
-    case(
-        judges,
-        "last segment cut at a frame",
-        |l| edit(&second(l), |b| b.truncate(at[5].1 as usize)),
-        &[finding(Truncated, None, 10, 11)],
-    );
-    case(
-        judges,
-        "last segment cut in a frame",
-        |l| edit(&second(l), |b| b.truncate(at[5].1 as usize + 50)),
-        &[finding(DamagedFrame, at[5], 10, 11)],
-    );
-    case(
-        judges,
-        "first segment cut at a frame",
-        |l| edit(&segment_path(l, FIRST), |b| b.truncate(at[2].1 as usize)),
-        &[finding(MissingEntries, (SECOND, 0), 4, 6)],
-    );
-    case(
-        judges,
-        "first segment cut in a frame",
-        |l| edit(&segment_path(l, FIRST), |b| b.truncate(at[1].1 as usize + 50)),
-        &[finding(DamagedFrame, at[1], 2, 6)],
-    );
-    let end = |ledger: &Path, number| fs::metadata(segment_path(ledger, number)).unwrap().len();
+    case(judges, "head with another root", forge(20), &[finding(Fork, None, None, 11)]);
+    case(judges, "head with another size", forge(8), &[finding(Truncated, None, 11, 43)]);
+    let origin = finding(Origin, None, None, None);
+    case(judges, "origin", |l| fs::write(l.join("origin"), "other\n").unwrap(), &[origin]);
+    let header = finding(SegmentHeader, (SECOND, 0), None, None);
+    case(judges, "header", |l| edit(&second(l), |b| b[30] ^= 1), slice::from_ref(&header));
+    let expected = [header, finding(Truncated, None, 6, 11)];
+    case(judges, "header cut", |l| edit(&second(l), |b| b.truncate(63)), &expected);
+}
+
+#[test]
+fn segments_that_are_removed_or_cut_are_named() {
+    use FaultKind::{DamagedFrame, MissingEntries, Truncated};
+    let judges = &mut Judges::new();
+    let at = places();
+    let remove = |number| move |l: &Path| fs::remove_file(segment_path(l, number)).unwrap();
+    let cut = |place: (u64, u64), behind: u64| {
+        move |l: &Path| edit(&segment_path(l, place.0), |bytes| bytes.truncate((place.1 + behind) as usize))
+    };
+    case(judges, "the first removed", remove(FIRST), &[finding(MissingEntries, (SECOND, 0), 0, 6)]);
+    case(judges, "the last removed", remove(SECOND), &[finding(Truncated, None, 6, 11)]);
+    let all = |l: &Path| [FIRST, SECOND].into_iter().for_each(|number| remove(number)(l));
+    case(judges, "all removed", all, &[finding(Truncated, None, 0, 11)]);
+    case(judges, "the last cut at a frame", cut(at[5], 0), &[finding(Truncated, None, 10, 11)]);
+    case(judges, "the last cut in a frame", cut(at[5], 50), &[finding(DamagedFrame, at[5], 10, 11)]);
+    case(judges, "the first cut at a frame", cut(at[2], 0), &[finding(MissingEntries, (SECOND, 0), 4, 6)]);
+    case(judges, "the first cut in a frame", cut(at[1], 50), &[finding(DamagedFrame, at[1], 2, 6)]);
+}
+
+#[test]
+fn bytes_that_are_no_frame_are_named() {
+    use FaultKind::{DamagedFrame, TrailingBytes};
+    let judges = &mut Judges::new();
+    let at = places();
     let (intact, _) = sample();
     for number in [FIRST, SECOND] {
-        let expected = finding(TrailingBytes, (number, end(intact.path(), number)), None, None);
+        let end = fs::metadata(segment_path(intact.path(), number)).unwrap().len();
+        let expected = finding(TrailingBytes, (number, end), None, None);
         let damage = |l: &Path| edit(&segment_path(l, number), |b| b.extend(b"\0\0more"));
         case(judges, "bytes behind the last frame", damage, &[expected]);
     }
     for (frame, entries) in [(0, 0..2), (1, 2..4), (2, 4..6), (3, 6..8), (4, 8..10), (5, 10..11)] {
         let damage = |l: &Path| edit(&segment_path(l, at[frame].0), |b| b[at[frame].1 as usize + 60] ^= 4);
-        case(
-            judges,
-            "a flipped bit",
-            damage,
-            &[finding(DamagedFrame, at[frame], entries.start, entries.end)],
-        );
+        let expected = finding(DamagedFrame, at[frame], entries.start, entries.end);
+        case(judges, "a flipped bit", damage, &[expected]);
     }
-    case(
-        judges,
-        "bytes between frames",
-        |l| edit(&second(l), |b| drop(b.splice(at[4].1 as usize..at[4].1 as usize, *b"stray"))),
-        &[finding(DamagedFrame, at[4], 8, 8)],
-    );
+    let insert = |l: &Path| {
+        let offset = at[4].1 as usize;
+        edit(&segment_path(l, SECOND), |bytes| drop(bytes.splice(offset..offset, *b"stray")));
+    };
+    case(judges, "bytes between frames", insert, &[finding(DamagedFrame, at[4], 8, 8)]);
 }
 
 #[test]
@@ -518,7 +469,7 @@ fn frames_in_the_wrong_place_are_named() {
     let found = case_kinds(judges, swap);
     assert_eq!(found[..2], ["missing-entries", "repeated-entries"]);
     // A copy of the first segment under the number of an entry inside it.
-    let copy = |l: &Path| drop(fs::copy(segment_path(l, FIRST), segment_path(l, 4)).unwrap());
+    let copy = |l: &Path| assert!(fs::copy(segment_path(l, FIRST), segment_path(l, 4)).is_ok());
     let found = case_kinds(judges, copy);
     assert_eq!(found[..3], ["repeated-entries", "segment-header", "repeated-entries"]);
 }
@@ -529,112 +480,92 @@ fn case_kinds(judges: &mut Judges, damage: impl FnOnce(&Path)) -> Vec<String> {
     judges.judge(folder.path()).1.into_iter().map(|finding| finding.0).collect()
 }
 
-/// Entries that the log's own key signed wrong: no checksum, root or signature gives them away.
+/// Changes an entry and signs the log anew from its frame on, as only the log's own key can: no checksum, root or signature gives it away.
+fn signed_wrong(
+    judges: &mut Judges,
+    frame: usize,
+    position: usize,
+    change: impl FnOnce(&mut Vec<u8>),
+) -> Vec<Finding> {
+    let (folder, _) = sample();
+    fs::remove_file(folder.path().join("head")).unwrap();
+    rework(folder.path(), |parts| {
+        change(&mut parts.frame(frame).entries[position].0);
+        chain_again(parts, frame, position);
+        sign_again(parts, SEED, frame);
+    });
+    judges.judge(folder.path()).1
+}
+
+/// The same, of an entry as decoded.
+fn entry_signed_wrong(
+    judges: &mut Judges,
+    frame: usize,
+    position: usize,
+    change: impl FnOnce(&mut v1::Entry),
+) -> Vec<Finding> {
+    signed_wrong(judges, frame, position, |bytes| {
+        let mut entry = v1::Entry::decode(&bytes[..]).unwrap();
+        change(&mut entry);
+        *bytes = entry.encode_to_vec();
+    })
+}
+
 #[test]
 fn wrong_entries_are_named_though_the_key_signed_them() {
-    use FaultKind::{
-        EntryChain, EntryEncoding, EntryIndex, EntryTime, Genesis, MessageOrder, PayloadDigest, PayloadLength,
-    };
+    use FaultKind::{EntryChain, EntryEncoding, EntryIndex, EntryTime, Genesis};
     let judges = &mut Judges::new();
     let at = places();
-    let mut signed =
-        |name: &str, frame: usize, position: usize, change: &dyn Fn(&mut v1::Entry), expected: &[Finding]| {
-            let (folder, _) = sample();
-            fs::remove_file(folder.path().join("head")).unwrap();
-            rework_entry(folder.path(), frame, position, change);
-            rework(folder.path(), |parts| {
-                chain_again(parts, frame, position);
-                sign_again(parts, SEED, frame);
-            });
-            let (verdict, found) = judges.judge(folder.path());
-            assert_eq!((verdict, &found[..]), (Verdict::Damaged, expected), "{name}");
-        };
-    let here = |kind, frame: usize, index: u64| finding(kind, at[frame], index, None);
-    signed("index", 1, 1, &|entry| entry.index = 9, &[here(EntryIndex, 1, 3)]);
-    signed("previous", 1, 1, &|entry| entry.previous = vec![1; 32].into(), &[here(EntryChain, 1, 3)]);
-    signed(
-        "previous of entry 0",
-        0,
-        0,
-        &|entry| entry.previous = vec![1; 32].into(),
-        &[here(EntryChain, 0, 0)],
-    );
-    signed("time", 3, 0, &|entry| entry.committed_unix_nanos -= 1_000_000, &[here(EntryTime, 3, 6)]);
-    signed("no genesis", 0, 0, &|entry| entry.body = Some(started().0), &[here(Genesis, 0, 0)]);
+    let here = |kind, frame: usize, index: u64| [finding(kind, at[frame], index, None)];
+    let found = entry_signed_wrong(judges, 1, 1, |entry| entry.index = 9);
+    assert_eq!(found, here(EntryIndex, 1, 3));
+    for (frame, position, index) in [(1, 1, 3), (0, 0, 0)] {
+        let found = entry_signed_wrong(judges, frame, position, |entry| entry.previous = vec![1; 32].into());
+        assert_eq!(found, here(EntryChain, frame, index));
+    }
+    let found = entry_signed_wrong(judges, 3, 0, |entry| entry.committed_unix_nanos -= 1_000_000);
+    assert_eq!(found, here(EntryTime, 3, 6));
+    let found = entry_signed_wrong(judges, 0, 0, |entry| entry.body = Some(started().0));
+    assert_eq!(found, here(Genesis, 0, 0), "no genesis");
     let opened = v1::entry::Body::Opened(v1::Opened::default());
-    signed("a second genesis", 3, 0, &|entry| entry.body = Some(opened.clone()), &[here(Genesis, 3, 6)]);
-    let events = |change: fn(&mut v1::CallEvents)| {
-        move |entry: &mut v1::Entry| match &mut entry.body {
+    let found = entry_signed_wrong(judges, 3, 0, |entry| entry.body = Some(opened));
+    assert_eq!(found, here(Genesis, 3, 6), "a second genesis");
+    let too_long = [vec![0x8a, 0x06, 0xfc, 0xff, 0x03], vec![0; 65_532]].concat();
+    for garbage in [vec![0xff; 20], vec![], too_long] {
+        let found = signed_wrong(judges, 3, 0, |bytes| *bytes = garbage);
+        assert_eq!(found, here(EntryEncoding, 3, 6));
+    }
+}
+
+/// Entry 4 holds the second of a message's three segments, entry 7 the third.
+#[test]
+fn segments_that_do_not_follow_each_other_are_named_though_the_key_signed_them() {
+    use FaultKind::{MessageOrder, PayloadDigest, PayloadLength};
+    let judges = &mut Judges::new();
+    let at = places();
+    let mut wrong = |position: usize, change: fn(&mut v1::CallEvents)| {
+        entry_signed_wrong(judges, 2, position, |entry| match &mut entry.body {
             Some(v1::entry::Body::CallEvents(events)) => change(events),
             other => panic!("{other:?}"),
-        }
+        })
     };
-    let segment = |change: fn(&mut v1::MessageSegment)| {
-        move |entry: &mut v1::Entry| match &mut entry.body {
-            Some(v1::entry::Body::CallEvents(events)) => {
-                change(events.events.iter_mut().find_map(|event| event.message.as_mut()).unwrap());
-            }
-            other => panic!("{other:?}"),
-        }
-    };
-    signed(
-        "length",
-        2,
-        0,
-        &segment(|s| s.length += 1),
-        &[here(PayloadLength, 2, 4), here(MessageOrder, 3, 7)],
-    );
-    signed("digest", 2, 0, &segment(|s| s.sha256 = vec![0; 32].into()), &[here(PayloadDigest, 2, 4)]);
-    signed("no digest", 2, 0, &segment(|s| s.sha256.clear()), &[here(PayloadDigest, 2, 4)]);
-    signed(
-        "offset",
-        2,
-        0,
-        &segment(|s| s.offset += 1),
-        &[here(MessageOrder, 2, 4), here(MessageOrder, 3, 7)],
-    );
-    signed(
-        "message",
-        2,
-        0,
-        &segment(|s| s.message = 1),
-        &[here(MessageOrder, 2, 4), here(MessageOrder, 3, 7)],
-    );
-    signed("a beginning that is none", 2, 1, &segment(|s| s.offset = 3), &[here(MessageOrder, 2, 5)]);
-    signed("ended twice", 2, 0, &segment(|s| s.end = true), &[here(MessageOrder, 3, 7)]);
-    signed(
-        "another call",
-        2,
-        0,
-        &events(|e| e.call = vec![9; 16].into()),
-        &[here(MessageOrder, 2, 4), here(MessageOrder, 3, 7)],
-    );
-    signed(
-        "another direction",
-        2,
-        0,
-        &events(|e| e.direction = 2),
-        &[here(MessageOrder, 2, 4), here(MessageOrder, 3, 7)],
-    );
+    let here = |kind| finding(kind, at[2], 4, None);
+    let next = || finding(MessageOrder, at[3], 7, None);
+    assert_eq!(wrong(0, |events| segment(events).length += 1), [here(PayloadLength), next()]);
+    assert_eq!(wrong(0, |events| segment(events).sha256 = vec![0; 32].into()), [here(PayloadDigest)]);
+    assert_eq!(wrong(0, |events| segment(events).sha256.clear()), [here(PayloadDigest)]);
+    assert_eq!(wrong(0, |events| segment(events).offset += 1), [here(MessageOrder), next()]);
+    assert_eq!(wrong(0, |events| segment(events).message = 1), [here(MessageOrder), next()]);
+    assert_eq!(wrong(0, |events| events.call = vec![9; 16].into()), [here(MessageOrder), next()]);
+    assert_eq!(wrong(0, |events| events.direction = 2), [here(MessageOrder), next()]);
+    assert_eq!(wrong(0, |events| segment(events).end = true), [next()], "it ended too early");
+    let found = wrong(1, |events| segment(events).offset = 3);
+    assert_eq!(found, [finding(MessageOrder, at[2], 5, None)], "a beginning that is none");
+}
 
-    let mut garbage = |name: &str, bytes: Vec<u8>| {
-        let (folder, _) = sample();
-        fs::remove_file(folder.path().join("head")).unwrap();
-        rework(folder.path(), |parts| {
-            parts.frame(1).entries[1].0 = bytes;
-            parts.frame(1).entries[1].1.clear();
-            chain_again(parts, 1, 1);
-            sign_again(parts, SEED, 1);
-        });
-        assert_eq!(
-            judges.judge(folder.path()),
-            (Verdict::Damaged, vec![here(EntryEncoding, 1, 3)]),
-            "{name}"
-        );
-    };
-    garbage("no protobuf", vec![0xff; 20]);
-    garbage("empty", vec![]);
-    garbage("too long", [vec![0x8a, 0x06, 0xfc, 0xff, 0x03], vec![0; 65_532]].concat());
+/// The first message segment of an entry.
+fn segment(events: &mut v1::CallEvents) -> &mut v1::MessageSegment {
+    events.events.iter_mut().find_map(|event| event.message.as_mut()).unwrap()
 }
 
 /// Makes the entries behind one name their predecessors as those are now.
@@ -740,7 +671,7 @@ fn a_frame_that_contradicts_itself_or_its_key_is_named() {
     let at = places();
     let here = |kind| finding(kind, at[3], 6, None);
     let next = finding(Range, at[4], 8, None);
-    case(judges, "a hash too few", rework_frame(|f| drop(f.range.pop())), &[here(Range)]);
+    case(judges, "a hash too few", rework_frame(|f| f.range.truncate(1)), &[here(Range)]);
     case(judges, "another hash", rework_frame(|f| f.range[0][5] ^= 1), &[here(Range), here(Root), next]);
     case(judges, "no note", rework_frame(|f| f.checkpoint = b"nothing".to_vec()), &[here(Unreadable)]);
     let sign = |size: u64, root: u8, origin: &str, seed: u8| {
@@ -917,8 +848,7 @@ fn both_agree_on_damage_at_random() {
     let mut judges = Judges::new();
     let (intact, _) = sample();
     let folder = tempfile::tempdir().unwrap();
-    let rounds = std::env::var("VERIFY_ROUNDS").map_or(300, |rounds| rounds.parse().unwrap());
-    for seed in 1..=rounds {
+    for seed in 1..=300 {
         fs::remove_dir_all(folder.path()).unwrap();
         copy(intact.path(), folder.path());
         let mut dice = Dice(seed);
@@ -943,7 +873,7 @@ impl Dice {
 }
 
 fn damage_at_random(ledger: &Path, dice: &mut Dice) -> &'static str {
-    let segments = segment::list(ledger).unwrap();
+    let segments = segments::list(ledger).unwrap();
     if segments.is_empty() {
         return "nothing is left";
     }

@@ -63,9 +63,9 @@ impl Between for Sidecar {
     }
 }
 
-/// The path of a call that `attestry calls` lists.
+/// The path of a call that `attestry calls` lists, empty where it has none.
 fn method_of(call: &Value) -> String {
-    call["method"].as_str().unwrap_or_else(|| panic!("a call has a method: {call}")).to_owned()
+    call["method"].as_str().unwrap_or_default().to_owned()
 }
 
 /// What `all` holds more often than `some`.
@@ -136,7 +136,8 @@ fn the_table_cases_mean_what_they_say() {
     for case in tables::CASES {
         let listener = script::bind();
         let played = script::play(case, script::addr_of(&listener), &listener, PATIENCE);
-        let paths = script::calls_in(&played.expect("a case runs without a relay").server);
+        let played = played.expect("a case runs without a relay");
+        let paths = script::calls_in(&played.client, &played.server);
         let meant = format!("/wire.Case/{}", case.name);
         assert!(!paths.is_empty() && paths.iter().all(|path| *path == meant), "{}: {paths:?}", case.name);
     }

@@ -89,6 +89,7 @@ pub struct Connection {
     streams: HashMap<u32, Stream>,
     reset_streams: VecDeque<u32>,
     calls: u64,
+    highest_opened: u32,
     client: Sender,
     server: Sender,
     drafts: Drafts,
@@ -116,6 +117,7 @@ impl Connection {
             streams: HashMap::new(),
             reset_streams: VecDeque::new(),
             calls: 0,
+            highest_opened: 0,
             client: side(),
             server: side(),
             drafts: Drafts::new(),
@@ -272,7 +274,8 @@ impl Connection {
         end_stream: bool,
         malformed: Option<Malformed>,
     ) -> Result<(), Failure> {
-        let is_new = direction == Direction::ClientToServer && id % 2 == 1 && !self.streams.contains_key(&id);
+        // A lower number than any before is a stream that was skipped, and closed by that (RFC 9113 section 5.1.1).
+        let is_new = direction == Direction::ClientToServer && id % 2 == 1 && id > self.highest_opened;
         if is_new {
             self.begin_call(id, &fields)?;
         }
@@ -299,6 +302,7 @@ impl Connection {
         let stream = Stream::new(id, self.ids.call(), fields);
         self.milestones.push(Milestone::Opened { stream: id, is_grpc: stream.is_grpc() });
         self.streams.insert(id, stream);
+        self.highest_opened = id;
         self.calls += 1;
         self.counters.calls_started.add(1);
         Ok(())
@@ -319,10 +323,11 @@ impl Connection {
     }
 
     fn push_promise(&mut self, id: u32, promised: u32, fields: Vec<Field>, malformed: Option<Malformed>) {
-        if self.streams.len() < self.limits.streams_max {
+        let is_free = promised != 0 && promised % 2 == 0 && !self.streams.contains_key(&promised);
+        if is_free && self.streams.len() < self.limits.streams_max {
             // The promised response is a call of its own, whose request is the promise.
             let mut pushed = Stream::new(promised, self.ids.call(), &fields);
-            pushed.promised();
+            pushed.promised(fields.clone(), malformed, &self.policy, &mut self.drafts);
             self.streams.insert(promised, pushed);
             self.calls += 1;
             self.counters.calls_started.add(1);

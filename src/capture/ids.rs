@@ -26,7 +26,9 @@ impl Ids {
             (self.fill)(&mut self.pool);
         }
         let mut id = [0; 16];
-        id.copy_from_slice(&self.pool.split_off(self.pool.len() - 16));
+        let left = self.pool.len() - 16;
+        id.copy_from_slice(&self.pool[left..]);
+        self.pool.truncate(left);
         id
     }
 

@@ -62,9 +62,10 @@ impl Stream {
         Self { id, call, protocol, sequence: 0, client: half(), server: half(), responded: false, is_reset: false }
     }
 
-    /// The call that a PUSH_PROMISE begins: its request is the promise.
-    pub(super) fn promised(&mut self) {
+    /// The call that a PUSH_PROMISE begins: its request is the promise, which the server has sent.
+    pub(super) fn promised(&mut self, fields: Vec<Field>, malformed: Option<Malformed>, policy: &Policy, drafts: &mut Drafts) {
         self.client.ended = true;
+        self.push_headers(Direction::ServerToClient, EventType::ClientHeader, fields, malformed, policy, drafts);
     }
 
     /// Whether its content type is gRPC's.

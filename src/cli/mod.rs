@@ -13,6 +13,7 @@ mod run;
 mod show;
 mod stdout;
 mod tail;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -39,6 +40,8 @@ enum Command {
     Show(show::ShowArgs),
     /// Follow a ledger: calls as they end, or every event
     Tail(tail::TailArgs),
+    /// Recompute a whole ledger: 0 intact, 3 damaged, 4 cannot tell
+    Verify(verify::VerifyArgs),
     /// Make a signing key
     Keygen(key::KeygenArgs),
     /// Print the verifier key of a ledger
@@ -57,6 +60,7 @@ pub fn run() -> ExitCode {
         Command::Calls(args) => calls::run(args),
         Command::Show(args) => show::run(&args),
         Command::Tail(args) => tail::run(&args),
+        Command::Verify(args) => verify::run(args),
         Command::Keygen(args) => key::keygen(&args),
         Command::Key(args) => key::key(&args),
         Command::Config(args) => config::run(&args),

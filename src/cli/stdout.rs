@@ -17,7 +17,7 @@ const LEDGER_VARIABLE: &str = "ATTESTRY_LEDGER_DIR";
 /// The ledger that a command reads.
 #[derive(Debug, Args)]
 pub(super) struct LedgerArg {
-    /// The ledger's folder [default: $`ATTESTRY_LEDGER_DIR`, or "ledger"]
+    /// The ledger's folder [default: $ATTESTRY_LEDGER_DIR, or "ledger"]
     #[arg(long, value_name = "DIR")]
     ledger: Option<PathBuf>,
 }

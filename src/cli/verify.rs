@@ -3,28 +3,24 @@
 //! Exit codes: 0 intact, 3 damaged, 4 cannot tell (something needed for an answer is missing), 2 wrong usage. The checks are
 //! `crate::ledger::fsck`'s; here is only what is asked and what is printed. The bar is on standard error, and only on a terminal.
 
+use super::stdout::LedgerArg;
 use crate::ledger::fsck::{self, Fault, Options, Progress, Report, Verdict};
 use crate::note::VerifierKey;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::{Args, ValueEnum};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value, json};
-use std::env;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// The variable that names the ledger's folder where `--ledger` does not: the one that `attestry run` takes.
-const LEDGER_VARIABLE: &str = "ATTESTRY_LEDGER_DIR";
-
 /// What `attestry verify` takes.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The ledger's folder [default: $ATTESTRY_LEDGER_DIR, or "ledger"]
-    #[arg(long, value_name = "DIR")]
-    ledger: Option<PathBuf>,
+    #[command(flatten)]
+    ledger: LedgerArg,
     /// The log's verifier key, as `attestry key` prints it; without it the key that the ledger itself names is believed
     #[arg(long, value_name = "VKEY")]
     key: Option<VerifierKey>,
@@ -46,13 +42,8 @@ enum Output {
 
 /// Verifies the ledger; the exit code is the verdict.
 pub fn run(args: VerifyArgs) -> ExitCode {
-    let ledger = args.ledger.or_else(|| env::var_os(LEDGER_VARIABLE).map(PathBuf::from));
-    let options = Options {
-        ledger: ledger.unwrap_or_else(|| PathBuf::from("ledger")),
-        key: args.key,
-        against: args.against,
-        ..Options::default()
-    };
+    let options =
+        Options { ledger: args.ledger.dir(), key: args.key, against: args.against, ..Options::default() };
     let bar = bar();
     let started = Instant::now();
     let report = fsck::verify(options, |Progress { done_bytes, total_bytes }| {

@@ -189,8 +189,8 @@ pub enum UnitError {
         /// The frame's stream.
         stream: u32,
     },
-    /// Padding over the payload of HEADERS or PUSH_PROMISE: where the block ends cannot be told.
-    #[error("padding of the header block on stream {stream} is longer than its frame; the sender is broken")]
+    /// Padding over the payload of HEADERS or PUSH_PROMISE, or no room for its length: where the block ends cannot be told.
+    #[error("padding of the header block on stream {stream} does not fit its frame; the sender is broken")]
     BlockPadding {
         /// The block's stream.
         stream: u32,
@@ -402,7 +402,7 @@ fn split_header(buf: &[u8]) -> Option<(FrameHeader, &[u8])> {
 fn strip(head: FrameHeader, payload: &[u8]) -> Result<(u32, &[u8]), UnitError> {
     let too_short = UnitError::BlockTooShort { stream: head.stream };
     let (pad, rest) = if head.has(flag::PADDED) {
-        let (&pad, rest) = payload.split_first().ok_or(too_short)?;
+        let (&pad, rest) = payload.split_first().ok_or(UnitError::BlockPadding { stream: head.stream })?;
         (usize::from(pad), rest)
     } else {
         (0, payload)

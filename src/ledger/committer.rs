@@ -22,7 +22,7 @@ pub(super) struct Job {
     /// `Err` says only that it is not in the ledger: what the caller makes of it is `Health::outcome`.
     pub answer: oneshot::Sender<Result<Receipt, NotCommitted>>,
     /// The job's place in the bounded queue, free again when it is answered.
-    pub _place: OwnedSemaphorePermit,
+    pub _place: Option<OwnedSemaphorePermit>,
 }
 
 /// The submission is not in the ledger.

@@ -92,7 +92,7 @@ impl Ledger {
         writer.commit(first_entries.iter()).map_err(|error| io(error.step)(error.source))?;
         let indexer = store.map(|store| Indexer::start(dir.clone(), store, open_store, writer.head())).transpose();
         let indexer = indexer.map_err(io("the index thread cannot be started"))?;
-        let health = Arc::new(Health::new(options.on_failure));
+        let health = Arc::new(Health::new(options.on_failure, Arc::clone(&counters)));
         let (jobs, queue) = channel();
         let committer = Committer {
             writer,
@@ -200,8 +200,9 @@ impl Service<Submission> for LedgerHandle {
     fn call(&mut self, submission: Submission) -> Commit {
         let wire_bytes = submission.wire_bytes;
         let health = Arc::clone(&self.health);
-        let place = self.place.take().filter(|_| !health.is_failing());
-        let waiting = place.and_then(|place| {
+        // One read may make a second submission (its connection's end); it goes along without a place of its own.
+        let place = self.place.take();
+        let waiting = (!health.is_failing()).then_some(()).and_then(|()| {
             let (answer, receipt) = oneshot::channel();
             let sent = self.jobs.send(Job { submission, answer, _place: place });
             let clock = Arc::clone(&self.clock);

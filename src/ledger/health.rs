@@ -3,10 +3,11 @@
 //! Two states: sound, and failing (since when, why, and what passed or was refused since). Failing is told to callers as `ledger.on_failure` says; the numbers become
 //! the gap entry of the recovery.
 
+use crate::counters::Counters;
 use crate::entry::{Body, CommitError, PendingEntry, Receipt};
 use crate::generated::v1;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What happens to traffic while the ledger cannot commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,7 @@ pub enum OnFailure {
 #[derive(Debug)]
 pub struct Health {
     on_failure: OnFailure,
+    counters: Arc<Counters>,
     /// Read on each submission; `failure` is locked only while failing.
     failing: AtomicBool,
     failure: Mutex<Option<Failure>>,
@@ -36,8 +38,8 @@ struct Failure {
 
 impl Health {
     /// A sound ledger.
-    pub fn new(on_failure: OnFailure) -> Self {
-        Self { on_failure, failing: AtomicBool::new(false), failure: Mutex::new(None) }
+    pub fn new(on_failure: OnFailure, counters: Arc<Counters>) -> Self {
+        Self { on_failure, counters, failing: AtomicBool::new(false), failure: Mutex::new(None) }
     }
 
     /// Whether the ledger cannot commit.
@@ -64,14 +66,21 @@ impl Health {
     /// What a caller is told whose submission is not in the ledger, counted for the gap entry.
     pub fn outcome(&self, wire_bytes: u64) -> Result<Receipt, CommitError> {
         let mut failure = self.lock();
-        let reason = failure.as_mut().map_or_else(String::new, |failure| {
+        let gone = || "its commit failed; the ledger commits again by now".into();
+        let reason = failure.as_mut().map_or_else(gone, |failure| {
             failure.submissions += 1;
             failure.wire_bytes += wire_bytes;
             failure.reason.clone()
         });
         match self.on_failure {
-            OnFailure::Refuse => Err(CommitError::Refusing(reason)),
-            OnFailure::Forward => Ok(Receipt::Unrecorded),
+            OnFailure::Refuse => {
+                self.counters.refused_submissions.add(1);
+                Err(CommitError::Refusing(reason))
+            }
+            OnFailure::Forward => {
+                self.counters.unrecorded_submissions.add(1);
+                Ok(Receipt::Unrecorded)
+            }
         }
     }
 

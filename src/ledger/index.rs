@@ -206,7 +206,10 @@ impl Worker {
         }
         let head = self.head.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if flush && let Some(head) = head {
-            next = self.catch_up(store.as_ref(), next, head.range.size())?;
+            // Where rows still come, what lacks is among them or will show as a gap before them.
+            if rows.is_empty() {
+                next = self.catch_up(store.as_ref(), next, head.range.size())?;
+            }
             store.flush(&head)?;
         }
         self.next = Some(next);
@@ -219,6 +222,9 @@ impl Worker {
             return Ok(next);
         }
         let segments = segment::list(&self.ledger).unwrap_or_default();
+        if next == 0 {
+            tracing::info!(entries = end, "building the lookup tables from the segments");
+        }
         let mut done = next;
         let first = segments.iter().rposition(|&first| first <= next).unwrap_or(0);
         for &segment in &segments[first..] {
@@ -228,8 +234,8 @@ impl Worker {
             let rows = rows_of(&self.ledger, segment, done, end).map_err(|error| StoreError(error.to_string()))?;
             store.put(&rows)?;
             done = rows.last().map_or(done, |row| row.end_index).max(done);
-            if segments.len() - first > 1 {
-                tracing::info!(entries = done, of = end, "rebuilding the lookup tables from the segments");
+            if next == 0 {
+                tracing::info!(entries = done, of = end, "lookup tables built");
             }
         }
         // What cannot be read now will not be readable in the next round either.

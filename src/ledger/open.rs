@@ -123,7 +123,7 @@ pub fn open(
     refuse_foreign(location, &tail, &verifier_key)?;
     let known_size = head.as_ref().map_or(0, |head| head.range.size());
     let mut damage = std::mem::take(&mut tail.damage);
-    started.previous_stop_was_clean = tail.clean_stop && known_size <= tail.size();
+    started.previous_stop_was_clean = is_new || (tail.clean_stop && known_size <= tail.size());
     if known_size <= tail.size() {
         started.torn_bytes_cut = settle(disk.as_mut(), &tail).map_err(io("the newest segment cannot be settled"))?;
     }

@@ -27,11 +27,21 @@ pub(super) enum End {
     Closed {
         reason: String,
         side: Side,
-        /// The peers must see a reset, because that is what one of them sent.
-        reset: bool,
+        how: Goodbye,
     },
     /// The ledger does not commit: what is open must be answered here.
     Refused(String),
+}
+
+/// How the sockets are closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Goodbye {
+    /// Both sides have ended.
+    Silent,
+    /// The peers must see a reset, because that is what one of them sent.
+    Reset,
+    /// attestry has sent a GOAWAY, which the client shall be able to read.
+    Spoken,
 }
 
 /// One connection, both ways.
@@ -45,6 +55,7 @@ pub(super) struct Relay<'a, C: CommitPort> {
     down_shut: bool,
     /// Why and by whom the connection ends; the first cause stands.
     cause: Option<(String, Side)>,
+    has_said_goodbye: bool,
     drain: Drain,
 }
 
@@ -71,7 +82,8 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         let pipe = || Pipe::new(session.options.port.clone(), session.options.hold_bytes_max);
         let (up, down) = (pipe(), pipe());
         let drain = Drain::No(Box::pin(session.options.drain.started.clone().cancelled_owned()));
-        Self { session, client, upstream, up, down, up_shut: false, down_shut: false, cause: None, drain }
+        let (up_shut, down_shut, has_said_goodbye) = (false, false, false);
+        Self { session, client, upstream, up, down, up_shut, down_shut, cause: None, has_said_goodbye, drain }
     }
 
     /// Relays until an end; returns it, and the pipes with what they still hold.
@@ -137,7 +149,8 @@ impl<'a, C: CommitPort> Relay<'a, C> {
                     Err(error) if is_retry(&error) => {}
                     Err(error) => {
                         let side = sender(direction);
-                        return Err(End::Closed { reason: format!("{} by the {}", error.kind(), name(side)), side, reset: true });
+                        let reason = format!("{} by the {}", error.kind(), name(side));
+                        return Err(End::Closed { reason, side, how: Goodbye::Reset });
                     }
                 }
             }
@@ -170,6 +183,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
 
     /// Ends both directions behind what they hold, with a GOAWAY each.
     fn say_goodbye(&mut self, to_client: Vec<u8>, code: u32) {
+        self.has_said_goodbye = true;
         self.up.end();
         self.down.end();
         if !self.session.speaks_http2() {
@@ -207,7 +221,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
     fn write_failed(&mut self, direction: Direction, error: &io::Error) -> Result<(), End> {
         if direction == Direction::ServerToClient {
             let reason = format!("{} by the client", error.kind());
-            return Err(End::Closed { reason, side: Side::Client, reset: true });
+            return Err(End::Closed { reason, side: Side::Client, how: Goodbye::Reset });
         }
         // The server takes no more, but what it said last may still be on its way: the client shall have it.
         self.cause.get_or_insert_with(|| (format!("{} by the server", error.kind()), Side::Server));
@@ -228,7 +242,8 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             return None;
         }
         let (reason, side) = self.cause.take().unwrap_or_default();
-        Some(End::Closed { reason, side, reset: false })
+        let how = if self.has_said_goodbye { Goodbye::Spoken } else { Goodbye::Silent };
+        Some(End::Closed { reason, side, how })
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> bool {

@@ -2,7 +2,7 @@
 
 use super::connect::{Upstream, connect};
 use super::local;
-use super::relay::{End, Relay};
+use super::relay::{End, Goodbye, Relay};
 use super::session::{Opening, Session};
 use super::CommitPort;
 use crate::capture::{Limits, Policy, Side};
@@ -126,14 +126,8 @@ async fn answer_here<C: CommitPort>(session: &mut Session<C>, client: &TcpStream
 
 async fn relay<C: CommitPort>(session: &mut Session<C>, client: TcpStream, upstream: TcpStream) {
     let (end, up, mut down) = Relay::new(session, &client, &upstream).run().await;
-    let (reason, side) = match end {
-        End::Closed { reason, side, reset } => {
-            if reset {
-                let _ = client.set_zero_linger();
-                let _ = upstream.set_zero_linger();
-            }
-            (reason, side)
-        }
+    let (reason, side, how) = match end {
+        End::Closed { reason, side, how } => (reason, side, how),
         End::Refused(reason) => {
             let reason = refusal(&CommitError::Refusing(reason));
             down.continue_locally(up);
@@ -144,8 +138,14 @@ async fn relay<C: CommitPort>(session: &mut Session<C>, client: TcpStream, upstr
             return local::linger(&client).await;
         }
     };
+    if how == Goodbye::Reset {
+        let _ = client.set_zero_linger();
+        let _ = upstream.set_zero_linger();
+        drop((client, upstream));
+        return session.closed(reason, side, up.written, down.written).await;
+    }
     session.closed(reason, side, up.written, down.written).await;
-    if side == Side::Attestry {
+    if how == Goodbye::Spoken {
         local::linger(&client).await;
     }
 }

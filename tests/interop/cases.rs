@@ -154,7 +154,8 @@ fn metadata() -> Vec<Case> {
         over("metadata_bidi", "bidi", &several, &several_back),
         over("metadata_of_60_kib", "unary", &big, &big_back),
         over("metadata_of_60_kib_bidi", "bidi", &big, &big_back),
-        call("deadline_kept", "unary", json!({"deadline_ms": 50_000}), json!({"report": true})).must(json!({"code": 0})),
+        call("deadline_kept", "unary", json!({"deadline_ms": 50_000}), json!({"report": true}))
+            .must(json!({"code": 0})),
     ]
 }
 
@@ -177,15 +178,26 @@ fn statuses() -> Vec<Case> {
     let early = |name, shape, request| call(name, shape, json!({"count": null}), request);
     vec![
         call("error_trailers_only", "unary", json!({}), failing(json!({}))).must(with(failed.clone(), 0)),
-        call("error_after_messages", "server_stream", json!({}), failing(json!({"response_count": 3, "response_size": 7})))
-            .must(with(failed.clone(), 3)),
-        call("error_without_message", "unary", json!({}), json!({"status_code": 5})).must(json!({"code": 5, "messages": 0})),
+        call(
+            "error_after_messages",
+            "server_stream",
+            json!({}),
+            failing(json!({"response_count": 3, "response_size": 7})),
+        )
+        .must(with(failed.clone(), 3)),
+        call("error_without_message", "unary", json!({}), json!({"status_code": 5}))
+            .must(json!({"code": 5, "messages": 0})),
         elsewhere("unimplemented_method", "/attestry.interop.v1.Interop/Missing", "unary"),
         elsewhere("unimplemented_method_bidi", "/attestry.interop.v1.Interop/Missing", "bidi"),
         elsewhere("unimplemented_service", "/attestry.interop.v1.Absent/Unary", "unary"),
-        early("early_error", "client_stream", failing(json!({"payload_size": 1000, "end_after": 3}))).must(with(failed, 0)),
-        early("early_answer", "client_stream", json!({"payload_size": 1000, "end_after": 3, "response_size": 8}))
-            .must(json!({"code": 0, "messages": 1, "bytes": 8})),
+        early("early_error", "client_stream", failing(json!({"payload_size": 1000, "end_after": 3})))
+            .must(with(failed, 0)),
+        early(
+            "early_answer",
+            "client_stream",
+            json!({"payload_size": 1000, "end_after": 3, "response_size": 8}),
+        )
+        .must(json!({"code": 0, "messages": 1, "bytes": 8})),
         early("early_end_bidi", "bidi", json!({"payload_size": 1000, "end_after": 3, "response_count": 1}))
             .must(json!({"code": 0, "messages": 3})),
     ]
@@ -203,9 +215,27 @@ fn given_up() -> Vec<Case> {
     let deadline = hanging("deadline", "unary", json!({"deadline_ms": 300}), json!({}), 0);
     vec![
         hanging("cancel_unary", "unary", json!({"cancel": true}), json!({}), 0),
-        hanging("cancel_client_stream", "client_stream", json!({"cancel": true, "count": 2, "hold_open": true}), json!({}), 0),
-        hanging("cancel_server_stream", "server_stream", json!({"cancel": true, "cancel_after": 3}), stream.clone(), 3),
-        hanging("cancel_bidi", "bidi", json!({"cancel": true, "cancel_after": 6, "count": 2, "hold_open": true}), stream, 6),
+        hanging(
+            "cancel_client_stream",
+            "client_stream",
+            json!({"cancel": true, "count": 2, "hold_open": true}),
+            json!({}),
+            0,
+        ),
+        hanging(
+            "cancel_server_stream",
+            "server_stream",
+            json!({"cancel": true, "cancel_after": 3}),
+            stream.clone(),
+            3,
+        ),
+        hanging(
+            "cancel_bidi",
+            "bidi",
+            json!({"cancel": true, "cancel_after": 6, "count": 2, "hold_open": true}),
+            stream,
+            6,
+        ),
         Case { end: End::Deadline, ..deadline.must(json!({"code": 4, "messages": 0, "server_heard": true})) },
     ]
 }

@@ -26,7 +26,11 @@ pub(super) fn comparable(case: &Case, mut result: Value) -> Value {
         End::Deadline => &["messages", "server_heard"],
         End::Unreachable => &["code"],
     };
-    decided.iter().map(|&name| (name.to_owned(), result[name].clone())).collect::<serde_json::Map<_, _>>().into()
+    decided
+        .iter()
+        .map(|&name| (name.to_owned(), result[name].clone()))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 /// All faults of a result, each told in a sentence.

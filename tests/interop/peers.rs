@@ -25,7 +25,7 @@ const COMPLETE: &str = "installed-packages";
 const START_BOUND: Duration = Duration::from_secs(30);
 /// A call's bound: many times what the slowest case takes, and over the ten seconds of the side channel.
 const CALL_BOUND: Duration = Duration::from_secs(90);
-const END_BOUND: Duration = Duration::from_secs(60);
+const END_BOUND: Duration = Duration::from_mins(1);
 
 /// A server of one stack.
 pub(super) enum Server {
@@ -70,7 +70,9 @@ impl Server {
 impl Client {
     /// A client that makes its calls to `target`, and asks the server itself at `control`.
     pub(super) fn start(stack: Stack, target: SocketAddr, control: SocketAddr) -> Self {
-        let Some(mut command) = command(stack) else { return Self::Tonic(TonicClient::start(target, control)) };
+        let Some(mut command) = command(stack) else {
+            return Self::Tonic(TonicClient::start(target, control));
+        };
         let folder = tempfile::tempdir().unwrap();
         let arguments = ["client".to_owned(), target.to_string(), control.to_string()];
         let process = Process::start("client", command.args(arguments), folder.path());
@@ -84,7 +86,8 @@ impl Client {
             Self::Process { process, .. } => {
                 process.say(&spec.to_string());
                 let line = process.line(CALL_BOUND);
-                serde_json::from_str(&line).unwrap_or_else(|error| panic!("the client said {line:?}: {error}"))
+                serde_json::from_str(&line)
+                    .unwrap_or_else(|error| panic!("the client said {line:?}: {error}"))
             }
         }
     }
@@ -135,7 +138,8 @@ fn install_python() -> Result<(), String> {
     }
     // The messages are generated each time, as nobody could tell stale ones.
     let generated = folder.join("generated");
-    fs::create_dir_all(&generated).map_err(|error| format!("cannot make {}: {error}", generated.display()))?;
+    fs::create_dir_all(&generated)
+        .map_err(|error| format!("cannot make {}: {error}", generated.display()))?;
     let mut generate = Command::new(&python);
     generate.args(["-m", "grpc_tools.protoc", "-I"]).arg(sources()).arg("--python_out").arg(&generated);
     run(generate.arg(sources().join("interop.proto")))?;
@@ -149,7 +153,8 @@ fn install_node() -> Result<(), String> {
     }
     fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
     let package = folder.join("package.json");
-    fs::write(&package, "{\"private\": true}\n").map_err(|error| format!("cannot write {}: {error}", package.display()))?;
+    fs::write(&package, "{\"private\": true}\n")
+        .map_err(|error| format!("cannot write {}: {error}", package.display()))?;
     let mut install = Command::new("npm");
     install.args(["install", "--no-audit", "--no-fund", "--silent"]).args(NODE_PACKAGES).current_dir(&folder);
     run(&mut install)?;
@@ -187,5 +192,7 @@ fn node_folder() -> PathBuf {
 
 /// The target folder, which holds the folder that cargo gives to integration tests.
 fn target() -> &'static Path {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo's folder for tests lies in the target folder")
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .expect("cargo's folder for tests lies in the target folder")
 }

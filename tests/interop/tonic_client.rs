@@ -35,7 +35,8 @@ pub(super) struct TonicClient {
 
 impl TonicClient {
     pub(super) fn start(target: SocketAddr, control: SocketAddr) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let caller = runtime.block_on(async {
             let endpoint = |addr| Endpoint::from_shared(format!("http://{addr}")).unwrap();
             let target = endpoint(target)
@@ -50,7 +51,9 @@ impl TonicClient {
     pub(super) fn run(&self, spec: &Value, bound: Duration) -> Value {
         self.runtime.block_on(async {
             let result = tokio::time::timeout(bound, self.caller.run(spec)).await;
-            result.unwrap_or_else(|_| panic!("the tonic client had no result within {bound:?} of {:.300}", spec.to_string()))
+            result.unwrap_or_else(|_| {
+                panic!("the tonic client had no result within {bound:?} of {:.300}", spec.to_string())
+            })
         })
     }
 }
@@ -121,10 +124,11 @@ impl Caller {
             return End::status(&Status::unavailable(error.to_string()));
         }
         let path = spec["path"].as_str().unwrap().parse().unwrap();
-        let response = match grpc.streaming(request, path, ProstCodec::<pb::Request, pb::Response>::default()).await {
-            Ok(response) => response,
-            Err(status) => return End::status(&status),
-        };
+        let response =
+            match grpc.streaming(request, path, ProstCodec::<pb::Request, pb::Response>::default()).await {
+                Ok(response) => response,
+                Err(status) => return End::status(&status),
+            };
         tally.initial = fields(response.metadata());
         let mut end = End::ok();
         if spec["pause"] == true {
@@ -158,7 +162,12 @@ fn unlimited(channel: Channel) -> Grpc<Channel> {
         .max_encoding_message_size(usize::MAX)
 }
 
-async fn read(spec: &Value, mut answers: Streaming<pb::Response>, tally: &mut Tally, gate: &Semaphore) -> End {
+async fn read(
+    spec: &Value,
+    mut answers: Streaming<pb::Response>,
+    tally: &mut Tally,
+    gate: &Semaphore,
+) -> End {
     loop {
         match answers.message().await {
             Ok(Some(answer)) => tally.add(answer),
@@ -226,7 +235,11 @@ fn request_of(fields: &Value, index: u64, after_drain: bool) -> pb::Request {
     let flag = |name: &str| fields[name] == true;
     pb::Request {
         call: text("call"),
-        payload: payload(number("seed") as usize, usize::try_from(index).unwrap(), number("payload_size") as usize),
+        payload: payload(
+            number("seed") as usize,
+            usize::try_from(index).unwrap(),
+            number("payload_size") as usize,
+        ),
         response_count: number("response_count"),
         response_size: number("response_size"),
         seed: number("seed"),
@@ -339,7 +352,10 @@ fn fields(metadata: &MetadataMap) -> Value {
     let field = |entry: KeyAndValueRef<'_>| match entry {
         KeyAndValueRef::Ascii(name, value) => json!([name.as_str(), latin1(value.as_encoded_bytes())]),
         KeyAndValueRef::Binary(name, value) => {
-            json!([name.as_str(), value.to_bytes().map_or_else(|error| error.to_string(), |bytes| hex(&bytes))])
+            json!([
+                name.as_str(),
+                value.to_bytes().map_or_else(|error| error.to_string(), |bytes| hex(&bytes))
+            ])
         }
     };
     metadata.iter().map(field).collect::<Vec<_>>().into()

@@ -34,7 +34,7 @@ pub(super) const HEADER_LIST_BYTES_MAX: u32 = 256 * 1024;
 /// h2 ends a connection (ENHANCE_YOUR_CALM, too_many_data_frames) over unread small DATA frames, at 256 bytes less their
 /// size each, once they use up half of this. At hyper's 1 MiB, 2,300 small messages that are read at once are too many,
 /// with or without a relay; at this, three streams of 10,000 would pass.
-pub(super) const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+pub(super) const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// More than the 500 calls that a case opens at once; hyper's own limit is 200.
 const STREAMS_MAX: u32 = 1000;
 
@@ -51,9 +51,11 @@ impl TonicServer {
         let (end, ended) = channel();
         let (stop, stopped) = oneshot::channel();
         thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
             runtime.block_on(async move {
-                let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap().with_nodelay(Some(true));
+                let incoming =
+                    TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap().with_nodelay(Some(true));
                 ready.send(incoming.local_addr().unwrap()).unwrap();
                 tokio::select! {
                     () = serve(incoming) => {}
@@ -197,7 +199,7 @@ struct Received {
 
 impl Received {
     fn new<T>(request: &Request<T>) -> Self {
-        let mut seen: Vec<pb::Field> = request.metadata().iter().map(field).collect();
+        let mut seen: Vec<pb::Field> = request.metadata().iter().map(|entry| field(&entry)).collect();
         if let Some(Authority(authority)) = request.extensions().get() {
             seen.push(pb::Field { name: ":authority".to_owned(), value: authority.clone().into_bytes() });
         }
@@ -217,8 +219,11 @@ impl Received {
     /// Request metadata named x-*, if it is to go back.
     fn echo(&self, plan: &pb::Request) -> MetadataMap {
         let mut headers = self.metadata.clone().into_headers();
-        let others: Vec<_> = headers.keys().filter(|name| !name.as_str().starts_with("x-")).cloned().collect();
-        others.iter().for_each(|name| drop(headers.remove(name)));
+        let others: Vec<_> =
+            headers.keys().filter(|name| !name.as_str().starts_with("x-")).cloned().collect();
+        for name in others {
+            headers.remove(name);
+        }
         if plan.echo_metadata { MetadataMap::from_headers(headers) } else { MetadataMap::new() }
     }
 
@@ -254,7 +259,7 @@ fn answer_payload(plan: &pb::Request, index: usize) -> Vec<u8> {
     payload(plan.seed as usize, index, plan.response_size as usize)
 }
 
-fn field(entry: KeyAndValueRef<'_>) -> pb::Field {
+fn field(entry: &KeyAndValueRef<'_>) -> pb::Field {
     match entry {
         KeyAndValueRef::Ascii(name, value) => {
             pb::Field { name: name.to_string(), value: value.as_encoded_bytes().to_vec() }
@@ -284,7 +289,10 @@ impl Interop for Service {
         answer_once(&plan, received, ended)
     }
 
-    async fn client_stream(&self, request: Request<Streaming<pb::Request>>) -> Result<Response<pb::Response>, Status> {
+    async fn client_stream(
+        &self,
+        request: Request<Streaming<pb::Request>>,
+    ) -> Result<Response<pb::Response>, Status> {
         let mut received = Received::new(&request);
         let mut requests = request.into_inner();
         let plan = requests.message().await?.inspect(|plan| received.add(plan)).unwrap_or_default();
@@ -329,13 +337,13 @@ impl Interop for Service {
         let echo = received.echo(&plan.clone().unwrap_or_default());
         let watched = self.begun(&plan.clone().unwrap_or_default());
         let draining = self.draining.0.subscribe();
-        let (answers, receiver) = mpsc::channel(1);
+        let (answers, stream) = mpsc::channel(1);
         tokio::spawn(async move {
             if converse(plan, requests, received, draining, &answers).await.is_some() {
                 watched.done();
             }
         });
-        Ok(with_metadata(Box::pin(ReceiverStream::new(receiver)) as Answers, echo))
+        Ok(with_metadata(Box::pin(ReceiverStream::new(stream)) as Answers, echo))
     }
 }
 
@@ -388,7 +396,10 @@ fn with_metadata<T>(answer: T, metadata: MetadataMap) -> Response<T> {
 
 #[tonic::async_trait]
 impl Control for Service {
-    async fn r#await(&self, request: Request<pb::AwaitRequest>) -> Result<Response<pb::AwaitResponse>, Status> {
+    async fn r#await(
+        &self,
+        request: Request<pb::AwaitRequest>,
+    ) -> Result<Response<pb::AwaitResponse>, Status> {
         let request = request.into_inner();
         let call = self.call(&request.call);
         let reached = match request.state() {
@@ -399,7 +410,10 @@ impl Control for Service {
         Ok(Response::new(pb::AwaitResponse { reached }))
     }
 
-    async fn drain(&self, _request: Request<pb::DrainRequest>) -> Result<Response<pb::DrainResponse>, Status> {
+    async fn drain(
+        &self,
+        _request: Request<pb::DrainRequest>,
+    ) -> Result<Response<pb::DrainResponse>, Status> {
         self.draining.open();
         Ok(Response::new(pb::DrainResponse {}))
     }

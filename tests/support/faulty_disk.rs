@@ -1,13 +1,16 @@
 //! A disk that fails on demand: the real one, with one operation that fails, fails although it was done, or hangs.
 //!
 //! What a failed operation leaves is as bad as the contract of [`Disk`] allows: a failed write leaves the first half of its bytes, a failed
-//! fdatasync loses everything that was written since the last good one. Which faults to try, and what must hold then, stands with the tests.
+//! fdatasync puts back what stood there before everything that was written since the last good one. Which faults to try, and what must hold then, stands with the tests.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use attestry::ledger::disk::{Disk, FsDisk, SegmentFile};
+use attestry::ledger::segment;
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -115,6 +118,7 @@ impl Faults {
 
 /// The real disk, until it fails.
 pub struct FaultyDisk {
+    ledger: PathBuf,
     disk: FsDisk,
     faults: Faults,
 }
@@ -122,11 +126,12 @@ pub struct FaultyDisk {
 impl FaultyDisk {
     /// A disk for the ledger in `ledger`, which fails as `faults` says.
     pub fn new(ledger: &Path, segment_bytes: u64, faults: &Faults) -> Self {
-        Self { disk: FsDisk::new(ledger, segment_bytes), faults: faults.clone() }
+        Self { ledger: ledger.to_owned(), disk: FsDisk::new(ledger, segment_bytes), faults: faults.clone() }
     }
 
-    fn segment(&self, file: Box<dyn SegmentFile>) -> Box<dyn SegmentFile> {
-        Box::new(FaultySegment { file, faults: self.faults.clone(), unsynced: Vec::new() })
+    fn segment(&self, first_index: u64, file: Box<dyn SegmentFile>) -> io::Result<Box<dyn SegmentFile>> {
+        let content = File::open(segment::folder(&self.ledger).join(segment::file_name(first_index)))?;
+        Ok(Box::new(FaultySegment { file, content, faults: self.faults.clone(), unsynced: Vec::new() }))
     }
 }
 
@@ -135,14 +140,20 @@ impl Disk for FaultyDisk {
         match self.faults.meet(Op::CreateSegment) {
             Some(Fault::Fails) => Err(injected()),
             Some(_) => self.disk.create_segment(first_index, header).and(Err(injected())),
-            None => Ok(self.disk.create_segment(first_index, header).map(|file| self.segment(file))?),
+            None => {
+                let file = self.disk.create_segment(first_index, header)?;
+                self.segment(first_index, file)
+            }
         }
     }
 
     fn open_segment(&mut self, first_index: u64) -> io::Result<Box<dyn SegmentFile>> {
         match self.faults.meet(Op::OpenSegment) {
             Some(_) => Err(injected()),
-            None => Ok(self.disk.open_segment(first_index).map(|file| self.segment(file))?),
+            None => {
+                let file = self.disk.open_segment(first_index)?;
+                self.segment(first_index, file)
+            }
         }
     }
 
@@ -157,9 +168,11 @@ impl Disk for FaultyDisk {
 
 struct FaultySegment {
     file: Box<dyn SegmentFile>,
+    /// The same file, for reading.
+    content: File,
     faults: Faults,
-    /// Offsets and lengths written since the last good fdatasync.
-    unsynced: Vec<(u64, usize)>,
+    /// What stood where something was written since the last good fdatasync.
+    unsynced: Vec<(u64, Vec<u8>)>,
 }
 
 impl SegmentFile for FaultySegment {
@@ -170,7 +183,10 @@ impl SegmentFile for FaultySegment {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let fault = self.faults.meet(Op::Write);
         let written = if fault == Some(Fault::Fails) { &bytes[..bytes.len() / 2] } else { bytes };
-        self.unsynced.push((offset, written.len()));
+        let mut before = vec![0; written.len()];
+        // Behind the end of the file there is nothing to read, and nothing but zeros to put back.
+        let _ = self.content.read_at(&mut before, offset)?;
+        self.unsynced.push((offset, before));
         self.file.write_at(written, offset)?;
         if fault.is_some() { Err(injected()) } else { Ok(()) }
     }
@@ -178,8 +194,8 @@ impl SegmentFile for FaultySegment {
     fn sync(&mut self) -> io::Result<()> {
         match self.faults.meet(Op::Sync) {
             Some(Fault::Fails) => {
-                for (offset, length) in self.unsynced.drain(..) {
-                    self.file.write_at(&vec![0; length], offset)?;
+                for (offset, before) in self.unsynced.drain(..).rev() {
+                    self.file.write_at(&before, offset)?;
                 }
                 Err(injected())
             }

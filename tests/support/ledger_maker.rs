@@ -64,7 +64,10 @@ impl LedgerMaker {
     /// Begins a new segment.
     pub fn begin_segment(&mut self) {
         self.segment = self.range.size();
-        fs::write(self.segment_path(), segment::encode_header(self.segment, ORIGIN)).unwrap();
+        // As a writer does it: under its name, a segment has its header at once.
+        let spare = segment::folder(&self.folder).join("spare");
+        fs::write(&spare, segment::encode_header(self.segment, ORIGIN)).unwrap();
+        fs::rename(spare, self.segment_path()).unwrap();
     }
 
     /// The signed note of the tree so far.
@@ -295,7 +298,7 @@ impl LogParts {
         fs::create_dir(segment::folder(ledger)).unwrap();
         for (number, frames) in &self.segments {
             let mut bytes = segment::encode_header(*number, ORIGIN).to_vec();
-            frames.iter().for_each(|frame| bytes.extend(frame.encode()));
+            bytes.extend(frames.iter().flat_map(FrameParts::encode));
             fs::write(segment::folder(ledger).join(segment::file_name(*number)), bytes).unwrap();
         }
     }

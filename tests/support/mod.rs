@@ -1,7 +1,8 @@
 //! What several test files share: child processes with bounds on every wait, and `attestry run` as a sidecar.
 //!
-//! Each test file declares `mod support;` and uses a part of it, hence the one allowance below. Nothing here knows a case.
-#![allow(dead_code)]
+//! Each test file declares `mod support;` and uses a part of it. Nothing here knows a case.
+#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report, in its helpers too")]
 
 pub(crate) mod process;
 pub(crate) mod sidecar;

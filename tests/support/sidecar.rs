@@ -16,8 +16,8 @@ use tempfile::TempDir;
 
 use super::process::Process;
 
-const START_BOUND: Duration = Duration::from_secs(60);
-const STOP_BOUND: Duration = Duration::from_secs(60);
+const START_BOUND: Duration = Duration::from_mins(1);
+const STOP_BOUND: Duration = Duration::from_mins(1);
 /// Small, so that tests cross segments; it is also the smallest that the configuration allows with room for one frame.
 const SEGMENT_BYTES: &str = "4194304";
 

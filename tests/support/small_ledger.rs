@@ -90,6 +90,13 @@ pub fn submission(number: u64) -> Submission {
     Submission { entries: vec![PendingEntry::new(&Body::ConnectionClosed(closed)), events], wire_bytes: wire_bytes(number) }
 }
 
+/// The same without payload: one entry, and a short frame.
+pub fn short_submission(number: u64) -> Submission {
+    let mut submission = submission(number);
+    submission.entries.truncate(1);
+    submission
+}
+
 /// What submission number `number` says it holds back.
 pub fn wire_bytes(number: u64) -> u64 {
     1_000 + number
@@ -106,9 +113,14 @@ pub fn numbers(entries: &[v1::Entry]) -> BTreeSet<u64> {
 
 /// Commits submission number `number`; the answer must come.
 pub async fn submit(port: &mut LedgerHandle, number: u64) -> Result<Receipt, CommitError> {
+    answer_to(port, submission(number)).await
+}
+
+/// Commits any submission; the answer must come.
+pub async fn answer_to(port: &mut LedgerHandle, submission: Submission) -> Result<Receipt, CommitError> {
     let answer = async {
         poll_fn(|cx| port.poll_ready(cx)).await?;
-        port.call(submission(number)).await
+        port.call(submission).await
     };
     tokio::time::timeout(PATIENCE, answer).await.expect("every submission is answered")
 }

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -65,8 +65,20 @@ pub(crate) fn open_call(stream: u32, path: &str, call: &str) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &block(&fields))
 }
 
+/// The headers of a response to call `call`.
+pub(crate) fn begin_response(stream: u32, call: &str) -> Vec<u8> {
+    let fields = [(":status", "200"), ("content-type", "application/grpc"), ("x-call", call)];
+    frame(HEADERS, END_HEADERS, stream, &block(&fields))
+}
+
+/// Its trailers.
+pub(crate) fn end_response(stream: u32, call: &str) -> Vec<u8> {
+    let fields = [("grpc-status", "0"), ("x-end", call)];
+    frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&fields))
+}
+
 /// SETTINGS and WINDOW_UPDATE: what both peers begin with.
-fn greeting() -> Vec<u8> {
+pub(crate) fn greeting() -> Vec<u8> {
     let settings = [&4u16.to_be_bytes()[..], &WINDOW.to_be_bytes()].concat();
     let more = (WINDOW - 65_535).to_be_bytes();
     [frame(SETTINGS, 0, 0, &settings), frame(WINDOW_UPDATE, 0, 0, &more)].concat()
@@ -114,11 +126,18 @@ fn text(block: &mut &[u8]) -> String {
 }
 
 /// One frame as it was received.
-struct Frame<'a> {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    payload: &'a [u8],
+pub(crate) struct Frame<'a> {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: &'a [u8],
+}
+
+impl Frame<'_> {
+    /// DATA, or HEADERS, and the last of its side.
+    pub(crate) fn ends_stream(&self) -> bool {
+        self.kind <= HEADERS && self.flags & END_STREAM != 0
+    }
 }
 
 /// Takes the first whole frame off `bytes`.
@@ -133,7 +152,7 @@ fn next_frame<'a>(bytes: &mut &'a [u8]) -> Option<Frame<'a>> {
 }
 
 /// Which way bytes went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Way {
     Request,
     Response,
@@ -210,29 +229,30 @@ impl Receipts {
     }
 }
 
-/// A connection's bytes as they were read, and the thread that reads them.
+/// A connection's bytes as they were read.
 type Kept = Arc<Mutex<Vec<u8>>>;
 
-/// Reads until the end, whatever ends it; every byte is kept before it is looked at.
-fn read_all(mut socket: &TcpStream, kept: &Kept, mut each: impl FnMut(&Frame)) {
+/// Reads until the end, whatever ends it; `keep` has all bytes before `each` sees a frame of them.
+pub(crate) fn read_all(mut socket: &TcpStream, mut keep: impl FnMut(&[u8]), mut each: impl FnMut(&Frame)) {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut buffer = vec![0; 64 * 1024];
-    let (mut done, mut has_begun) = (0, false);
+    let (mut pending, mut has_begun) = (Vec::new(), false);
     while let Ok(length @ 1..) = socket.read(&mut buffer) {
-        let mut kept = kept.lock().unwrap();
-        kept.extend_from_slice(&buffer[..length]);
-        if !has_begun && kept[0] == PREFACE[0] {
-            if kept.len() < PREFACE.len() {
+        keep(&buffer[..length]);
+        pending.extend_from_slice(&buffer[..length]);
+        if !has_begun && pending[0] == PREFACE[0] {
+            if pending.len() < PREFACE.len() {
                 continue;
             }
-            done = PREFACE.len();
+            pending.drain(..PREFACE.len());
         }
         has_begun = true;
-        let mut rest = &kept[done..];
+        let mut rest = &pending[..];
         while let Some(frame) = next_frame(&mut rest) {
             each(&frame);
         }
-        done = kept.len() - rest.len();
+        let done = pending.len() - rest.len();
+        pending.drain(..done);
     }
 }
 
@@ -280,13 +300,13 @@ fn echo(socket: &TcpStream, kept: &Kept, answer: fn(&[u8]) -> Vec<u8>) {
     // A write that fails is a connection that ends: the next read says so.
     let say = |bytes: &[u8]| drop((&mut &*socket).write_all(bytes));
     say(&greeting());
-    read_all(socket, kept, |frame| {
+    let keep = |bytes: &[u8]| kept.lock().unwrap().extend_from_slice(bytes);
+    read_all(socket, keep, |frame| {
         let stream = frame.stream;
         match frame.kind {
             HEADERS => {
                 let call = fields(frame.payload)["x-call"].clone();
-                let head = [(":status", "200"), ("content-type", "application/grpc"), ("x-call", &call)];
-                say(&self::frame(HEADERS, END_HEADERS, stream, &block(&head)));
+                say(&begin_response(stream, &call));
                 calls.insert(stream, call);
             }
             DATA if calls.contains_key(&stream) => {
@@ -296,8 +316,7 @@ fn echo(socket: &TcpStream, kept: &Kept, answer: fn(&[u8]) -> Vec<u8>) {
                 }
                 if frame.flags & END_STREAM != 0 {
                     let call = calls.remove(&stream).unwrap();
-                    let trailers = block(&[("grpc-status", "0"), ("x-end", &call)]);
-                    bytes.extend(self::frame(HEADERS, END_HEADERS | END_STREAM, stream, &trailers));
+                    bytes.extend(end_response(stream, &call));
                 }
                 say(&bytes);
             }
@@ -339,7 +358,8 @@ impl Client {
                 change(&mut tell.0.lock().unwrap());
                 tell.1.notify_all();
             };
-            read_all(&from, &keep, |frame| {
+            let keep = |bytes: &[u8]| keep.lock().unwrap().extend_from_slice(bytes);
+            read_all(&from, keep, |frame| {
                 change(&mut |progress| match frame.kind {
                     SETTINGS => progress.greeted = true,
                     HEADERS if frame.flags & END_STREAM != 0 => {
@@ -347,6 +367,8 @@ impl Client {
                         let is_refusal = !fields(frame.payload).contains_key("x-end");
                         progress.refusals += usize::from(is_refusal);
                     }
+                    // The server never resets a stream, so attestry has.
+                    RST_STREAM => progress.refusals += 1,
                     _ => {}
                 });
             });
@@ -367,7 +389,7 @@ impl Client {
         self.wait(|progress| progress.ended_calls >= calls)
     }
 
-    /// Waits until attestry has answered a call itself; false where the connection ended first.
+    /// Waits until attestry has answered or reset a call itself; false where the connection ended first.
     pub(crate) fn wait_for_refusal(&self) -> bool {
         self.wait(|progress| progress.refusals > 0)
     }
@@ -378,9 +400,15 @@ impl Client {
         Receipts::of(Way::Response, &self.kept.lock().unwrap())
     }
 
-    /// Closes the connection from this side.
+    /// Says that nothing more will be asked.
     pub(crate) fn close(&self) {
-        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    /// Calls that have ended, and those that attestry has refused.
+    fn so_far(&self) -> (usize, usize) {
+        let progress = self.progress.0.lock().unwrap();
+        (progress.ended_calls, progress.refusals)
     }
 
     fn wait(&self, until: impl Fn(&Progress) -> bool) -> bool {
@@ -397,29 +425,41 @@ impl Client {
 /// every call that has ended.
 pub(crate) fn load(addr: SocketAddr, name: &str, random: &mut Random, each: &dyn Fn()) -> Receipts {
     let Some(client) = Client::connect(addr) else { return Receipts::default() };
-    let mut open: Vec<(u32, Vec<Vec<u8>>)> = Vec::new();
+    let mut open: Vec<Vec<Vec<u8>>> = Vec::new();
     let (mut begun, mut over, mut told) = (0, 0, 0);
     loop {
-        let ended = client.progress.0.lock().unwrap().ended_calls;
+        let (ended, refusals) = client.so_far();
+        if refusals > 0 {
+            // Nothing more is asked of a sidecar that refuses; what it still sends is read to the end.
+            client.close();
+            break;
+        }
         (told..ended).for_each(|_| each());
         told = ended;
         if open.len() < OPEN_CALLS_MAX && random.below(3) == 0 {
-            let stream = 2 * begun + 1;
-            open.push((stream, call_frames(stream, &format!("{name}-{begun}"), random)));
+            // Its first frames leave at once: streams are opened in the order of their numbers (RFC 9113 section 5.1.1).
+            let mut frames = call_frames(2 * begun + 1, &format!("{name}-{begun}"), random);
             begun += 1;
-        } else if begun as usize > ended + over + 4 * OPEN_CALLS_MAX {
-            // Not more ahead of the server than that.
-            if !client.wait_for_ended_calls(ended + 1) {
+            if !client.write(&frames.remove(0)) {
                 break;
             }
+            if !frames.is_empty() {
+                open.push(frames);
+            }
+        } else if begun as usize > ended + over + 4 * OPEN_CALLS_MAX {
+            // Not more ahead of the server than that.
+            if !client.wait(|progress| progress.ended_calls > ended || progress.refusals > 0) {
+                break;
+            }
+            continue;
         }
         if open.is_empty() {
             continue;
         }
         let at = random.below(open.len());
-        let take = 1 + random.below(3).min(open[at].1.len() - 1);
-        let bytes: Vec<u8> = open[at].1.drain(..take).flatten().collect();
-        if open[at].1.is_empty() {
+        let take = 1 + random.below(3).min(open[at].len() - 1);
+        let bytes: Vec<u8> = open[at].drain(..take).flatten().collect();
+        if open[at].is_empty() {
             let is_cancelled = bytes.ends_with(&CANCEL.to_be_bytes());
             over += usize::from(is_cancelled);
             open.swap_remove(at);
@@ -454,7 +494,7 @@ fn call_frames(stream: u32, call: &str, random: &mut Random) -> Vec<Vec<u8>> {
         rest = later;
     }
     if messages > 1 {
-        let is_cancelled = random.below(8) == 0;
+        let is_cancelled = random.below(8) == 0 && std::env::var("H10").is_err();
         let reset = || frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
         frames.push(if is_cancelled { reset() } else { data(stream, &[], true) });
     } else {

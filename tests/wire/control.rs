@@ -36,6 +36,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "reset_before_the_response", script: reset_before_the_response },
     Case { name: "resets_that_cross", script: resets_that_cross },
     Case { name: "reset_1000_times", script: reset_1000_times },
+    Case { name: "first_frame_is_not_settings", script: first_frame_is_not_settings },
     Case { name: "server_settings_first", script: server_settings_first },
     Case { name: "client_settings_late", script: client_settings_late },
     Case { name: "client_waits_for_the_server", script: client_waits_for_the_server },
@@ -357,6 +358,15 @@ fn reset_1000_times(wire: &mut Wire) -> Step {
     }
     wire.client_sends(&frames)?;
     wire.server_sends(&goaway(1999, code::ENHANCE_YOUR_CALM, b"too_many_resets"))
+}
+
+/// A connection error at the server (RFC 9113 section 3.4), which says so; the client's call was heard all the same.
+fn first_frame_is_not_settings(wire: &mut Wire) -> Step {
+    let request = headers(1, flag::END_STREAM, &wire.request());
+    wire.client.send(&[&PREFACE[..], &request].concat())?;
+    wire.server.preface()?;
+    wire.server.frame()?;
+    wire.server_sends(&goaway(0, code::PROTOCOL_ERROR, b"no SETTINGS"))
 }
 
 /// The server may speak as soon as it has accepted (RFC 9113 section 3.4).

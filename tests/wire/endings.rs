@@ -26,6 +26,8 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "server_closes_with_a_call_open", script: server_closes_with_a_call_open },
     Case { name: "client_aborts", script: client_aborts },
     Case { name: "server_aborts", script: server_aborts },
+    Case { name: "server_aborts_behind_the_clients_end", script: server_aborts_behind_the_clients_end },
+    Case { name: "client_aborts_behind_the_servers_end", script: client_aborts_behind_the_servers_end },
     Case { name: "client_closes_within_its_preface", script: client_closes_within_its_preface },
     Case { name: "nothing_is_ever_sent", script: nothing_is_ever_sent },
     Case { name: "data_up_to_the_end", script: data_up_to_the_end },
@@ -220,6 +222,26 @@ fn server_aborts(wire: &mut Wire) -> Step {
     wire.server_sends(&headers(1, flag::NONE, &response()))?;
     wire.server.abort()?;
     wire.client.end().map(drop)
+}
+
+fn server_aborts_behind_the_clients_end(wire: &mut Wire) -> Step {
+    wire.hello()?;
+    wire.call(1)?;
+    wire.client.half_close()?;
+    wire.server.end()?;
+    wire.server_sends(&headers(1, flag::NONE, &response()))?;
+    wire.server.abort()?;
+    wire.client.end().map(drop)
+}
+
+fn client_aborts_behind_the_servers_end(wire: &mut Wire) -> Step {
+    wire.hello()?;
+    wire.call(1)?;
+    wire.server.half_close()?;
+    wire.client.end()?;
+    wire.client_sends(&data(1, flag::NONE, &message(b"to nobody")))?;
+    wire.client.abort()?;
+    wire.server.end().map(drop)
 }
 
 fn client_closes_within_its_preface(wire: &mut Wire) -> Step {

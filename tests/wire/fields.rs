@@ -4,7 +4,7 @@
 //! would (RST_STREAM PROTOCOL_ERROR). Blocks that do not decode are in `refusals.rs`.
 
 use crate::driver::Step;
-use crate::frames::{code, data, flag, frame, headers, kind, rst_stream, setting};
+use crate::frames::{code, data, flag, frame, goaway, headers, kind, rst_stream, setting};
 use crate::hpack::{NEWEST, at, huffman, indexed, int, keep, literal, literal_at, never, string};
 use crate::script::{Case, Wire, answer, message, request_for, response, trailers};
 
@@ -28,6 +28,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "request_trailers", script: request_trailers },
     Case { name: "connect_requests", script: connect_requests },
     Case { name: "push_promise", script: push_promise },
+    Case { name: "push_promise_of_wrong_streams", script: push_promise_of_wrong_streams },
 ];
 
 fn trailers_only(wire: &mut Wire) -> Step {
@@ -344,6 +345,18 @@ fn push_promise(wire: &mut Wire) -> Step {
     // The dynamic table counts the promises' fields as well.
     wire.server_sends(&headers(2, flag::NONE, &[response(), indexed(NEWEST)].concat()))?;
     wire.server_sends(&data(2, flag::END_STREAM, b"pushed"))
+}
+
+/// Promises that only an error can follow: of a stream that is open, on one that is not, and from a client.
+fn push_promise_of_wrong_streams(wire: &mut Wire) -> Step {
+    wire.hello()?;
+    wire.call(1)?;
+    let promise = |promised: u32| [&promised.to_be_bytes()[..], &request_for("/wire.Case/wrong")].concat();
+    wire.server_sends(&frame(kind::PUSH_PROMISE, flag::END_HEADERS, 1, &promise(1)))?;
+    wire.server_sends(&frame(kind::PUSH_PROMISE, flag::END_HEADERS, 77, &promise(2)))?;
+    wire.client_sends(&frame(kind::PUSH_PROMISE, flag::END_HEADERS, 1, &promise(4)))?;
+    wire.client_sends(&goaway(0, code::PROTOCOL_ERROR, b"not to be promised"))?;
+    wire.server_sends(&answer(1))
 }
 
 fn padded_promise(promised: u32, block: &[u8]) -> Vec<u8> {

@@ -73,6 +73,12 @@ const OFFENCES: &[Offence] = &[
         headers(stream, flag::PADDED, &[&[255][..], good].concat())
     }),
     protocol("header_padding_without_its_length", |stream, _| headers(stream, flag::PADDED, b"")),
+    Offence {
+        name: "header_priority_cut_off",
+        what: What::Frames(|stream, _| headers(stream, flag::PRIORITY, &[0; 4])),
+        code: code::FRAME_SIZE_ERROR,
+        h2_code: Some(code::PROTOCOL_ERROR),
+    },
     // Here the real peers answer otherwise or bear it: the bound is the relay's own (docs/configuration.md, [limits]).
     Offence {
         name: "continuations_without_end",
@@ -228,7 +234,7 @@ fn client_relayed(
     wire.client.send(&offence.frames(3, &offence.request()))?;
     let Wire { client, server, .. } = &mut wire;
     let faults = both_told(offence, client, server)?;
-    Ok(Told { faults, calls: calls_in(&wire.server.received()) })
+    Ok(Told { faults, calls: calls_in(&wire.client.received(), &wire.server.received()) })
 }
 
 fn server_relayed(
@@ -243,7 +249,7 @@ fn server_relayed(
     wire.server.send(&offence.frames(1, &response()))?;
     let Wire { client, server, .. } = &mut wire;
     let faults = both_told(offence, server, client)?;
-    Ok(Told { faults, calls: calls_in(&wire.server.received()) })
+    Ok(Told { faults, calls: calls_in(&wire.client.received(), &wire.server.received()) })
 }
 
 /// The offender must be told the code, the other side as well and without having seen a frame of the offence; then both
@@ -353,7 +359,7 @@ fn h2_server(listener: &TcpListener) -> JoinHandle<()> {
     on_a_runtime(async move {
         let Ok(mut connection) = h2::server::handshake(into_tokio(stream)).await else { return };
         while let Some(Ok((_, mut respond))) = connection.accept().await {
-            let _ = respond.send_response(http::Response::new(()), true);
+            let _ = respond.send_response(hyper::Response::new(()), true);
         }
     })
 }
@@ -364,7 +370,7 @@ fn h2_client(target: SocketAddr) -> JoinHandle<()> {
     on_a_runtime(async move {
         let Ok((mut requests, connection)) = h2::client::handshake(into_tokio(stream)).await else { return };
         let request =
-            http::Request::post("http://wire.test/wire.Refusal/direct").body(()).expect("a valid request");
+            hyper::Request::post("http://wire.test/wire.Refusal/direct").body(()).expect("a valid request");
         let _answer = requests.send_request(request, true);
         // The connection's error is what the other side is told, and that is where the test reads it.
         let _ = connection.await;

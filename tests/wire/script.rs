@@ -5,16 +5,15 @@
 //! stands between. What each side received must then be the same, byte by byte and in its end.
 //! Not here: sockets and waits (`driver.rs`), the cases themselves (the modules named after their subject).
 
-use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::driver::{End, Peer, Received, Stall, Step};
-use crate::frames::{Frame, PREFACE, flag};
+use crate::frames::{Frame, PREFACE, flag, kind};
 use crate::frames::{data, headers, settings, settings_ack};
-use crate::hpack::{Decoder, at, indexed, literal, literal_at};
+use crate::hpack::{Decoder, Field, at, indexed, literal, literal_at};
 
 /// One case: its name is also the method of its calls.
 #[derive(Clone, Copy)]
@@ -57,7 +56,7 @@ pub(crate) fn differences<B: Between>(cases: &[Case], patience: Duration) -> Vec
         let mut here = world.take().unwrap_or_else(World::start);
         match play(case, here.between.addr(), &here.upstream, patience) {
             Ok(relayed) => {
-                here.calls.extend(calls_in(&relayed.server));
+                here.calls.extend(calls_in(&relayed.client, &relayed.server));
                 found.extend(difference(case.name, "client", 0, &plain.client, &relayed.client));
                 found.extend(difference(case.name, "server", PREFACE.len(), &plain.server, &relayed.server));
                 world = Some(here);
@@ -102,24 +101,42 @@ pub(crate) fn play(
     wire.close()
 }
 
-/// The `:path` of each call that a server was asked for: of the streams that a client may open, each at its first HEADERS.
-/// Where there is no path, or it occurs more than once, the first value counts or an empty one.
-pub(crate) fn calls_in(server: &Received) -> Vec<String> {
-    let (mut decoder, mut block, mut seen) = (Decoder::new(), Vec::new(), HashSet::new());
-    let mut paths = Vec::new();
-    for frame in server.frames(PREFACE.len()).0 {
+/// The `:path` of each call that these peers made: of each stream that the client opened, by HEADERS of a number above all
+/// before (RFC 9113 section 5.1.1), and of each that the server promised. Where there are several paths the first counts, where there is none an empty one.
+pub(crate) fn calls_in(client: &Received, server: &Received) -> Vec<String> {
+    let mut highest = 0;
+    let asked = blocks_in(&server.frames(PREFACE.len()).0)
+        .into_iter()
+        .filter(|(first, _)| {
+            let opens = first.stream() % 2 == 1 && first.stream() > highest;
+            highest = highest.max(if opens { first.stream() } else { 0 });
+            opens
+        })
+        .map(|(_, fields)| path_in(&fields));
+    let promised = blocks_in(&client.frames(0).0)
+        .into_iter()
+        .filter(|(first, _)| first.kind() == kind::PUSH_PROMISE)
+        .map(|(_, fields)| path_in(&fields));
+    asked.chain(promised).collect()
+}
+
+/// Each whole header block: its first frame and its fields.
+fn blocks_in(frames: &[Frame]) -> Vec<(Frame, Vec<Field>)> {
+    let (mut decoder, mut open, mut blocks) = (Decoder::new(), None, Vec::new());
+    for frame in frames {
         let Some(fragment) = frame.fragment() else { continue };
+        let (_, block) = open.get_or_insert_with(|| (frame.clone(), Vec::new()));
         block.extend(fragment);
-        if !frame.has(flag::END_HEADERS) {
-            continue;
-        }
-        let fields = decoder.decode(&std::mem::take(&mut block)).unwrap_or_default();
-        if frame.stream() % 2 == 1 && seen.insert(frame.stream()) {
-            let path = fields.iter().find(|(name, _)| name == b":path").map(|(_, value)| value.clone());
-            paths.push(String::from_utf8_lossy(&path.unwrap_or_default()).into_owned());
+        if let Some((first, block)) = open.take_if(|_| frame.has(flag::END_HEADERS)) {
+            blocks.push((first, decoder.decode(&block).unwrap_or_default()));
         }
     }
-    paths
+    blocks
+}
+
+fn path_in(fields: &[Field]) -> String {
+    let path = fields.iter().find(|(name, _)| name == b":path").map(|(_, value)| value.as_slice());
+    String::from_utf8_lossy(path.unwrap_or_default()).into_owned()
 }
 
 pub(crate) fn bind() -> TcpListener {
@@ -305,6 +322,6 @@ fn decoded(frames: &[Frame]) -> Vec<String> {
     told
 }
 
-fn in_words((name, value): &(Vec<u8>, Vec<u8>)) -> String {
+fn in_words((name, value): &Field) -> String {
     format!("{}: {}", name.escape_ascii(), value[..value.len().min(80)].escape_ascii())
 }

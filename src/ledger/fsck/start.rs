@@ -16,10 +16,18 @@ use prost::Message as _;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 use v1::entry::Body;
 
 /// The longest head: its fixed part and 64 hashes, and as much again that has no meaning.
 const HEAD_BYTES_MAX: u64 = 4_096;
+
+/// Reads of a head that does not hold together, until it counts as damaged.
+const HEAD_READS_MAX: u32 = 5;
+
+/// The pause between two of them, a thousand times what writing the file takes.
+const HEAD_READ_PAUSE: Duration = Duration::from_millis(1);
 
 /// The longest origin file that can be right, with room to see that one is longer.
 const ORIGIN_BYTES_MAX: u64 = 64 * 1024;
@@ -116,7 +124,10 @@ impl Known {
                 self.against.push(Earlier { path: path.to_path_buf(), checkpoint });
             }
             Err(error) => {
-                sink.cannot_tell(format!("the earlier checkpoint {} cannot be read: {error}", path.display()));
+                sink.cannot_tell(format!(
+                    "the earlier checkpoint {} cannot be read: {error}",
+                    path.display()
+                ));
             }
         }
     }
@@ -138,25 +149,27 @@ impl Known {
 }
 
 fn read_head(ledger: &Path, sink: &Sink) -> Option<HeadState> {
-    match read_at_most(&head::path(ledger), HEAD_BYTES_MAX) {
-        Ok(bytes) => parse_head(&bytes)
-            .map_err(|problem| {
-                sink.before_frame(
-                    0,
-                    FaultKind::Head,
-                    Place::default(),
-                    format!("the file head cannot be used: {problem}"),
-                );
-            })
-            .ok(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            sink.remark("There is no head file: entries cut off at the end would not be noticed.".into());
-            None
+    let mut reads = 1;
+    loop {
+        match read_at_most(&head::path(ledger), HEAD_BYTES_MAX).map(|bytes| parse_head(&bytes)) {
+            Ok(Ok(head)) => return Some(head),
+            // A writer at work overwrites the file, and a read can fall into the middle of that.
+            Ok(Err(_)) if reads < HEAD_READS_MAX => thread::sleep(HEAD_READ_PAUSE),
+            Ok(Err(problem)) => {
+                let message = format!("the file head cannot be used: {problem}");
+                sink.before_frame(0, FaultKind::Head, Place::default(), message);
+                return None;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                sink.remark("There is no head file: entries cut off at the end would not be noticed.".into());
+                return None;
+            }
+            Err(error) => {
+                sink.cannot_tell(format!("the file head cannot be read: {error}"));
+                return None;
+            }
         }
-        Err(error) => {
-            sink.cannot_tell(format!("the file head cannot be read: {error}"));
-            None
-        }
+        reads += 1;
     }
 }
 
