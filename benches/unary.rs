@@ -3,7 +3,12 @@
 //! `cargo bench --bench unary` prints a Markdown table; `-- --help` tells its flags, and `-- --quick` is a smoke run of seconds. The peers take turns in each round, so that a
 //! disturbance hits all of them; figures of two runs, days or machines do not compare. Needs h2load (Debian: nghttp2-client), and nghttpx (nghttp2-proxy) for
 //! the peer. What a run must show to count is in `load` and `echo`; how CPU is counted, in `usage`.
-#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures for people")]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures for people"
+)]
 #![allow(clippy::cast_possible_wrap, reason = "window arithmetic on lengths far below the bound")]
 
 #[path = "unary/backend.rs"]
@@ -97,11 +102,14 @@ fn main() -> anyhow::Result<()> {
     for line in peers::circumstances(cores, folder.path(), &disk) {
         println!("{line}");
     }
-    let peer = nghttpx.as_deref().unwrap_or("nghttpx is not installed (Debian: nghttp2-proxy), so there is no peer");
+    let peer =
+        nghttpx.as_deref().unwrap_or("nghttpx is not installed (Debian: nghttp2-proxy), so there is no peer");
     println!("versions: attestry {}; {h2load}; {peer}", env!("CARGO_PKG_VERSION"));
 
     let (rounds, seconds) = if args.quick { (1, 1) } else { (args.rounds, args.seconds) };
-    println!("each cell: median (least - greatest) of {rounds} interleaved runs of {seconds} s, each after a warm-up of 1 s\n");
+    println!(
+        "each cell: median (least - greatest) of {rounds} interleaved runs of {seconds} s, each after a warm-up of 1 s\n"
+    );
     let backend = Backend::start(folder.path())?;
     let (folder, scratch) = (folder.path().to_owned(), scratch.path().to_owned());
     let mut bench = Bench { warm_up_s: 1, seconds, cores, backend, folder, scratch };
@@ -129,7 +137,8 @@ impl Bench {
 
     fn measure_all(&mut self, peers: &[Through], payloads: &[u32], rounds: u64) -> anyhow::Result<Vec<Cell>> {
         let shapes = SHAPES.iter().flat_map(|&shape| payloads.iter().map(move |&bytes| (shape, bytes)));
-        let places = shapes.flat_map(|(shape, bytes)| peers.iter().map(move |&through| (shape, bytes, through)));
+        let places =
+            shapes.flat_map(|(shape, bytes)| peers.iter().map(move |&through| (shape, bytes, through)));
         let mut cells: Vec<Cell> = places
             .map(|(shape, payload_bytes, through)| Cell { shape, payload_bytes, through, runs: Vec::new() })
             .collect();

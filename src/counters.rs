@@ -64,7 +64,7 @@ macro_rules! counters {
 counters! {
     /// Connections taken from the listener and relayed.
     connections_accepted: Counter,
-    /// Connections closed at once because `connections_max` were open or because the process drains.
+    /// Connections closed at once because `connections_max` were open.
     connections_refused: Counter,
     /// Connections relayed now.
     connections_open: Gauge,

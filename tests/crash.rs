@@ -12,7 +12,8 @@ mod support;
 mod traffic;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -20,11 +21,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
+use attestry::ledger::fsck::Verdict;
 use attestry::ledger::segment::{self, Found, Segment};
 
-use evidence::{Evidence, must_be_intact, must_be_intact_for_python};
+use evidence::{Evidence, must_be_intact, must_be_intact_for_python, report};
 use support::sidecar::{self, Sidecar};
-use traffic::{EchoServer, Random, Receipt, Way};
+use traffic::{Client, EchoServer, Random, Receipt, Way};
 
 const KILLS: usize = 200;
 const CONNECTIONS: usize = 4;
@@ -46,6 +48,10 @@ fn two_hundred_kills_lose_nothing_that_a_peer_received() {
         received.extend(kill_under_load(&ledger, &server, &format!("k{kill}"), &mut random));
         if kill % START_KILL_EVERY == 0 {
             kill_a_start(&ledger, folder.path(), &mut random);
+        }
+        if kill % 10 == 0 {
+            let report = report(&ledger);
+            assert_eq!(report.verdict, Verdict::Intact, "as the kill left it: {:?}", report.faults);
         }
         // This start has to make the ledger whole again.
         let restarted = start(&ledger, &server);
@@ -159,6 +165,10 @@ fn kill_at_each_step(what: &str, prepare: &dyn Fn(&Path), check: &dyn Fn(&Path))
                 break;
             }
             kills += 1;
+            // Also as it lies there it must not look tampered with.
+            if report(&ledger).verdict == Verdict::Damaged {
+                failed.push(format!("killed at {effect} number {step}: {:?}", report(&ledger).faults));
+            }
             let mut again = Start::begin(&[], &ledger, folder.path());
             let listens = again.listens();
             again.kill();
@@ -203,6 +213,52 @@ fn tear_the_tail(ledger: &Path) {
     let file = segment::folder(ledger).join(segment::file_name(newest));
     let file = fs::OpenOptions::new().write(true).open(file).unwrap();
     file.write_all_at(&last.unwrap().bytes()[..200], offset).unwrap();
+}
+
+/// Found by the load above: what a server still sends on a stream that the client has reset is evidence, and no fault.
+#[test]
+fn a_message_that_goes_on_after_its_call_was_cancelled_verifies() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    thread::spawn(move || finish_what_was_begun(&listener.accept().unwrap().0));
+    let mut sidecar = Sidecar::start(server);
+    let client = Client::connect(sidecar.addr).unwrap();
+    let call = |stream, name| {
+        let frames = [traffic::open_call(stream, "/echo.Echo/Stream", name), traffic::data(stream, &[], true)];
+        assert!(client.write(&frames.concat()));
+    };
+    assert!(client.write(&traffic::open_call(1, "/echo.Echo/Stream", "cancelled")));
+    // The first part of its message has arrived once this call has ended, and the second once the next one has.
+    call(3, "before");
+    assert!(client.wait_for_ended_calls(1));
+    assert!(client.write(&traffic::cancel(1)));
+    call(5, "behind");
+    assert!(client.wait_for_ended_calls(2));
+    sidecar.kill();
+    let receipts = client.finish();
+    let mut evidence = Evidence::default();
+    evidence.read(&sidecar.ledger_dir);
+    evidence.must_cover(&receipts.calls);
+    assert_eq!(receipts.calls[0].data, traffic::message(b"first second"), "the late part has arrived");
+    must_be_intact(&sidecar.ledger_dir);
+    must_be_intact_for_python(&sidecar.ledger_dir);
+}
+
+/// A server that begins a message on stream 1, and ends it when the client resets the stream; other calls it just ends.
+fn finish_what_was_begun(mut socket: &TcpStream) {
+    let message = traffic::message(b"first second");
+    let (first, second) = message.split_at(10);
+    socket.write_all(&traffic::greeting()).unwrap();
+    traffic::read_all(socket, |_| {}, |frame| {
+        let stream = frame.stream;
+        let answer = match frame.kind {
+            traffic::HEADERS if stream == 1 => [traffic::begin_response(1, "cancelled"), traffic::data(1, first, false)].concat(),
+            traffic::RST_STREAM => traffic::data(1, second, false),
+            _ if frame.ends_stream() => [traffic::begin_response(stream, "other"), traffic::end_response(stream, "other")].concat(),
+            _ => return,
+        };
+        socket.write_all(&answer).unwrap();
+    });
 }
 
 /// An `attestry run` of which nothing is expected.

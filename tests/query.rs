@@ -2,6 +2,9 @@
 //!
 //! The ledgers are made up here, so that every shape of a call is there: also those that a real peer rarely makes.
 
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report, in its helpers too")]
+#![allow(clippy::cast_possible_truncation, reason = "everything here is a few kilobytes long")]
+
 #[path = "support/ledger_maker.rs"]
 mod ledger_maker;
 #[path = "query/scenes.rs"]
@@ -41,7 +44,9 @@ fn ledger() -> (TempDir, LedgerMaker) {
 /// A ledger with these entries in it, one frame for each.
 fn ledger_of(contents: Vec<Content>) -> (TempDir, LedgerMaker) {
     let (folder, mut maker) = ledger();
-    contents.into_iter().for_each(|content| maker.commit(vec![content]));
+    for content in contents {
+        maker.commit(vec![content]);
+    }
     (folder, maker)
 }
 

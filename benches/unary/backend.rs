@@ -50,7 +50,9 @@ pub(super) fn serve() -> anyhow::Result<()> {
     println!("listening on {}", listener.local_addr()?);
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            thread::spawn(move || Conversation::new(stream).and_then(Conversation::run).map_err(|error| eprintln!("{error:#}")));
+            thread::spawn(move || {
+                Conversation::new(stream).and_then(Conversation::run).map_err(|error| eprintln!("{error:#}"))
+            });
         }
     });
     for _ in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -127,7 +129,9 @@ impl Conversation {
         ensure!(frame.kind > HEADERS || frame.flags & PADDED == 0, "the backend knows no padding");
         match frame.kind {
             DATA => self.data(frame)?,
-            HEADERS if frame.flags & END_STREAM != 0 => bail!("the backend was sent a call without a message"),
+            HEADERS if frame.flags & END_STREAM != 0 => {
+                bail!("the backend was sent a call without a message")
+            }
             SETTINGS if frame.flags & ACK == 0 => self.settings(frame.payload)?,
             PING if frame.flags & ACK == 0 => self.frame(PING, ACK, 0, &[frame.payload]),
             WINDOW_UPDATE if frame.stream == 0 => {
@@ -143,7 +147,10 @@ impl Conversation {
         for setting in payload.chunks_exact(6) {
             let value = u32_at(setting, 2)?;
             match setting[1] {
-                1 => ensure!(value >= 4096, "the backend knows only the default header table, and was asked for {value} bytes"),
+                1 => ensure!(
+                    value >= 4096,
+                    "the backend knows only the default header table, and was asked for {value} bytes"
+                ),
                 4 => self.stream_window_bytes = i64::from(value),
                 _ => {}
             }
@@ -174,7 +181,10 @@ impl Conversation {
     }
 
     fn answer(&mut self, stream: u32, message: &[u8]) -> anyhow::Result<()> {
-        ensure!(message.len() as i64 <= self.stream_window_bytes, "a message is longer than a stream's initial window");
+        ensure!(
+            message.len() as i64 <= self.stream_window_bytes,
+            "a message is longer than a stream's initial window"
+        );
         if !self.waiting.is_empty() || self.window_bytes < message.len() as i64 {
             self.waiting.push_back((stream, message.to_vec()));
             return Ok(());

@@ -39,7 +39,10 @@ async fn call(address: SocketAddr, message: &[u8]) -> anyhow::Result<()> {
     let response = response.await?;
     ensure!(response.status() == 200, "the answer's HTTP status is {}", response.status());
     let content_type = response.headers().get("content-type");
-    ensure!(content_type.is_some_and(|value| value == "application/grpc"), "the answer's content type is {content_type:?}");
+    ensure!(
+        content_type.is_some_and(|value| value == "application/grpc"),
+        "the answer's content type is {content_type:?}"
+    );
     let mut body = response.into_body();
     let mut echoed = Vec::new();
     while let Some(data) = body.data().await {

@@ -136,7 +136,9 @@ fn latencies_us(log: &Path) -> anyhow::Result<Vec<u64>> {
 }
 
 fn line<'a>(text: &'a str, prefix: &str) -> anyhow::Result<&'a str> {
-    text.lines().find_map(|line| line.strip_prefix(prefix)).with_context(|| format!("no line begins with {prefix:?}"))
+    text.lines()
+        .find_map(|line| line.strip_prefix(prefix))
+        .with_context(|| format!("no line begins with {prefix:?}"))
 }
 
 /// The digits in front of `word`.

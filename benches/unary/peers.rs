@@ -113,7 +113,12 @@ enum Proxy {
 
 impl Running {
     /// Starts what the calls go through; a ledger stands in `folder`.
-    pub(super) fn start(through: Through, backend: SocketAddr, cores: Cores, folder: &Path) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        through: Through,
+        backend: SocketAddr,
+        cores: Cores,
+        folder: &Path,
+    ) -> anyhow::Result<Self> {
         match through {
             Through::Direct => Ok(Self { address: backend, meter: None, proxy: None }),
             Through::Attestry => Ok(Self::attestry(backend, cores, folder.join("ledger"))),
@@ -145,12 +150,19 @@ impl Running {
             // One process, so that its id is that of the process which does the work.
             .args(["--single-process", "--workers=1", "--conf=/dev/null", "--accesslog-file=/dev/null"])
             .args(["--frontend-http2-max-concurrent-streams=1000", "--frontend-http2-window-size=1048576"])
-            .args(["--frontend-http2-connection-window-size=1073741824", "--backend-http2-window-size=1048576"])
+            .args([
+                "--frontend-http2-connection-window-size=1073741824",
+                "--backend-http2-window-size=1048576",
+            ])
             .args(["--backend-http2-connection-window-size=1073741824"]);
         let process = Process::start("nghttpx", &mut command, folder);
         let end = Instant::now() + START_BOUND;
         while TcpStream::connect(address).is_err() {
-            ensure!(Instant::now() < end, "nghttpx does not listen on {address}; it said:\n{}", process.stderr());
+            ensure!(
+                Instant::now() < end,
+                "nghttpx does not listen on {address}; it said:\n{}",
+                process.stderr()
+            );
             thread::sleep(POLL_PAUSE);
         }
         let meter = Some(Meter { pid: process.pid(), ledger: None });
@@ -188,7 +200,11 @@ pub(super) fn circumstances(cores: Cores, ledger: &Path, disk: &DiskLatency) -> 
     let file_system = Command::new("stat").args(["--file-system", "--format=%T"]).arg(ledger).output();
     let file_system = file_system.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     vec![
-        format!("machine: {count} x {}; Linux {}", cpu.trim_start_matches(['\t', ' ', ':']), read("/proc/sys/kernel/osrelease").trim()),
+        format!(
+            "machine: {count} x {}; Linux {}",
+            cpu.trim_start_matches(['\t', ' ', ':']),
+            read("/proc/sys/kernel/osrelease").trim()
+        ),
         format!("cores: {cores}"),
         format!("other load before the start (load average): {}", read("/proc/loadavg").trim()),
         format!(

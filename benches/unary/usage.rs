@@ -46,12 +46,20 @@ impl Meter {
         let mut thread_cpu_us = BTreeMap::new();
         for task in fs::read_dir(process.join("task"))? {
             // A thread may end while the folder is read.
-            if let Ok((name, cpu_us)) = task.map_err(anyhow::Error::from).and_then(|task| cpu_us(&task.path())) {
+            if let Ok((name, cpu_us)) =
+                task.map_err(anyhow::Error::from).and_then(|task| cpu_us(&task.path()))
+            {
                 *thread_cpu_us.entry(name).or_default() += cpu_us;
             }
         }
         let ledger_bytes = self.ledger.as_deref().map(used_bytes).transpose()?;
-        Ok(Sample { calls, cpu_us: cpu_us(&process)?.1, thread_cpu_us, rss_mib: rss_mib(&process)?, ledger_bytes })
+        Ok(Sample {
+            calls,
+            cpu_us: cpu_us(&process)?.1,
+            thread_cpu_us,
+            rss_mib: rss_mib(&process)?,
+            ledger_bytes,
+        })
     }
 }
 
@@ -60,8 +68,10 @@ impl Sample {
     pub(super) fn since(&self, earlier: &Self) -> Cost {
         let calls = (self.calls - earlier.calls) as f64;
         let before = |name: &String| earlier.thread_cpu_us.get(name).copied().unwrap_or_default();
-        let threads = self.thread_cpu_us.iter().map(|(name, cpu_us)| (name.clone(), (cpu_us - before(name)) / calls));
-        let ledger_bytes = self.ledger_bytes.zip(earlier.ledger_bytes).map(|(now, then)| now.saturating_sub(then));
+        let threads =
+            self.thread_cpu_us.iter().map(|(name, cpu_us)| (name.clone(), (cpu_us - before(name)) / calls));
+        let ledger_bytes =
+            self.ledger_bytes.zip(earlier.ledger_bytes).map(|(now, then)| now.saturating_sub(then));
         Cost {
             cpu_us_per_call: (self.cpu_us - earlier.cpu_us) / calls,
             thread_cpu_us_per_call: threads.collect(),
@@ -76,7 +86,8 @@ fn cpu_us(folder: &Path) -> anyhow::Result<(String, f64)> {
     let stat = fs::read_to_string(folder.join("stat"))?;
     // The name stands in parentheses, and may hold some itself; utime and stime are the 14th and 15th field, the 12th and 13th behind it.
     let (name, fields) = stat.rsplit_once(')').context("no name in /proc stat")?;
-    let ticks: Vec<u64> = fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+    let ticks: Vec<u64> =
+        fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
     let name = name.split_once('(').map_or(name, |(_, name)| name);
     Ok((name.to_owned(), ticks.iter().sum::<u64>() as f64 * 1e6 / ticks_per_s()?))
 }
@@ -93,14 +104,17 @@ fn ticks_per_s() -> anyhow::Result<f64> {
 
 fn rss_mib(process: &Path) -> anyhow::Result<f64> {
     let status = fs::read_to_string(process.join("status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in /proc status")?;
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in /proc status")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
 }
 
 /// Bytes of the segments up to the published head: all of those before its segment, and the head's offset in that one. What was prepared with zeros does not count.
 fn used_bytes(ledger: &Path) -> anyhow::Result<u64> {
     // The head is rewritten in place beside this reader, so that one read of it may be torn.
-    let head = (0..100).find_map(|_| head::Head::read(ledger).ok().flatten()).context("the ledger's head cannot be read")?;
+    let head = (0..100)
+        .find_map(|_| head::Head::read(ledger).ok().flatten())
+        .context("the ledger's head cannot be read")?;
     let mut used_bytes = head.offset;
     for first_index in segment::list(ledger)?.into_iter().filter(|&first_index| first_index < head.segment) {
         used_bytes += fs::metadata(segment::folder(ledger).join(segment::file_name(first_index)))?.len();

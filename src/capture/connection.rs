@@ -183,7 +183,13 @@ impl Connection {
 
     /// Records the bytes of a unit that its sender did not finish before it ended.
     pub fn truncated(&mut self, direction: Direction, rest: &Bytes, now_unix_nanos: u64) -> Observed {
-        self.stray(0, 0, 0, "the connection ended within this frame", rest.clone());
+        let kind = rest.get(3).copied().unwrap_or_default();
+        let reason = "the connection ended within this frame";
+        let event = self.stray_event(0, kind, 0, reason, rest);
+        // A header block that is cut cannot be decoded, so secrets cannot be taken out of it: its digest is all that is kept.
+        let is_block = matches!(kind, frame::kind::HEADERS | frame::kind::PUSH_PROMISE | frame::kind::CONTINUATION);
+        let payload_stored = event.payload_stored && !is_block;
+        self.push_connection(v1::ConnectionEvent { payload_stored, ..event }, rest.clone());
         let submission = self.submission(direction, rest.len() as u64, now_unix_nanos);
         Observed { submission, forward: rest.len(), milestones: Vec::new(), failure: None }
     }
@@ -410,15 +416,19 @@ impl Connection {
     }
 
     fn stray(&mut self, stream: u32, kind: u8, flags: u8, reason: &str, payload: Bytes) {
-        let event = v1::ConnectionEvent {
+        let event = self.stray_event(stream, kind, flags, reason, &payload);
+        self.push_connection(event, payload);
+    }
+
+    fn stray_event(&self, stream: u32, kind: u8, flags: u8, reason: &str, payload: &Bytes) -> v1::ConnectionEvent {
+        v1::ConnectionEvent {
             r#type: ConnectionEventType::StrayFrame.into(),
             stream,
             frame_type: kind.into(),
             frame_flags: flags.into(),
             reason: reason.to_owned(),
-            ..self.payload_event(&payload)
-        };
-        self.push_connection(event, payload);
+            ..self.payload_event(payload)
+        }
     }
 
     fn push_connection(&mut self, event: v1::ConnectionEvent, payload: Bytes) {

@@ -4,6 +4,7 @@
 //! file here that parses, calls the library and prints; `run` and `demo` are `crate::app`'s.
 
 mod calls;
+mod checkpoint;
 mod config;
 mod key;
 #[cfg(feature = "proxy")]
@@ -42,6 +43,8 @@ enum Command {
     Tail(tail::TailArgs),
     /// Recompute a whole ledger: 0 intact, 3 damaged, 4 cannot tell
     Verify(verify::VerifyArgs),
+    /// Print the newest signed checkpoint, for `verify --against`
+    Checkpoint(checkpoint::CheckpointArgs),
     /// Make a signing key
     Keygen(key::KeygenArgs),
     /// Print the verifier key of a ledger
@@ -61,6 +64,7 @@ pub fn run() -> ExitCode {
         Command::Show(args) => show::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Verify(args) => verify::run(args),
+        Command::Checkpoint(args) => checkpoint::run(&args),
         Command::Keygen(args) => key::keygen(&args),
         Command::Key(args) => key::key(&args),
         Command::Config(args) => config::run(&args),

@@ -18,7 +18,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     let config = match config::load(Some(&args.config), config::process_env()) {
         Ok(config) => config,
         Err(faults) => {
-            eprint!("{faults}");
+            eprintln!("{faults}");
             return ExitCode::from(2);
         }
     };

@@ -69,11 +69,13 @@ impl Committer {
     }
 
     fn next_job(&self, queue: &Receiver<Job>, recover_at: Instant) -> Result<Job, RecvTimeoutError> {
-        if self.health.is_failing() {
-            queue.recv_timeout(recover_at.saturating_duration_since(Instant::now()))
+        // Never without a limit: whoever waited too long may declare the ledger failing while nothing is in the queue, and then nothing more comes.
+        let wait = if self.health.is_failing() {
+            recover_at.saturating_duration_since(Instant::now())
         } else {
-            queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        }
+            self.recovery_interval
+        };
+        queue.recv_timeout(wait)
     }
 
     /// Everything that waits already, up to the bounds of a batch.

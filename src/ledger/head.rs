@@ -5,6 +5,7 @@
 
 use super::frame::{u32_at, u64_at};
 use crate::merkle::{CompactRange, Hash};
+use crate::note::{Checkpoint, Note, VerifierKey};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,9 @@ pub struct Head {
     pub offset: u64,
     /// Leaf hash of the last entry.
     pub last_leaf: Hash,
+    /// The signed checkpoint of that tree, as the last frame has it. Whoever wants to continue the log from here verifies it first: the rest of the file
+    /// is protected against accidents alone.
+    pub checkpoint: String,
 }
 
 /// Why a head file tells nothing.
@@ -67,6 +71,8 @@ impl Head {
         }
         let checksum = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
+        bytes.extend_from_slice(&(self.checkpoint.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(self.checkpoint.as_bytes());
         bytes
     }
 
@@ -89,8 +95,23 @@ impl Head {
             return Err("its root is not that of its compact range");
         }
         let last_leaf = *bytes[64..96].first_chunk().expect("32 bytes");
-        Ok(Self { range, segment: u64_at(bytes, 48), offset: u64_at(bytes, 56), last_leaf })
+        let checkpoint = note_in(&bytes[end + 4..]).unwrap_or_default();
+        Ok(Self { range, segment: u64_at(bytes, 48), offset: u64_at(bytes, 56), last_leaf, checkpoint })
     }
+
+    /// Whether `key` has signed this state.
+    pub fn is_signed_by(&self, key: &VerifierKey) -> bool {
+        let signed = |note: Note| note.verify(key).is_ok().then(|| Checkpoint::parse(&note.text).ok()).flatten();
+        let checkpoint = Note::parse(&self.checkpoint).ok().and_then(signed);
+        checkpoint.is_some_and(|checkpoint| (checkpoint.size, checkpoint.root) == (self.range.size(), self.range.root()))
+    }
+}
+
+/// The note behind the checksum: its length, and its text.
+fn note_in(bytes: &[u8]) -> Option<String> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let note = rest.get(..u32::from_le_bytes(*length) as usize)?;
+    String::from_utf8(note.to_vec()).ok()
 }
 
 #[cfg(test)]
@@ -103,12 +124,12 @@ mod tests {
         for leaf in 0..11 {
             range.push([leaf; 32]);
         }
-        let head = Head { range, segment: 3, offset: 4711, last_leaf: [9; 32] };
+        let head = Head { range, segment: 3, offset: 4711, last_leaf: [9; 32], checkpoint: "a note".into() };
         let bytes = head.encode();
         assert_eq!(Head::decode(&bytes), Ok(head.clone()));
         let longer = [bytes.clone(), vec![1, 2, 3]].concat();
         assert_eq!(Head::decode(&longer), Ok(head), "what stands behind it has no meaning");
-        for bit in 0..bytes.len() * 8 {
+        for bit in 0..(bytes.len() - "a note".len() - 4) * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(Head::decode(&flipped).is_err(), "bit {bit}");

@@ -114,10 +114,11 @@ pub fn open(
 ) -> Result<Opened, OpenError> {
     let io = |step| move |source| OpenError::Io { dir: location.dir.clone(), step, source };
     let segments = segment::list(&location.dir).map_err(io("the segments cannot be listed"))?;
-    let head = newest(read_head(&location.dir), known);
-    let is_new = segments.is_empty() && head.is_none();
+    let remembered = [read_head(&location.dir), known];
+    let is_new = segments.is_empty() && remembered.iter().all(Option::is_none);
     let (signer, redaction_key) = signer(location, &segments, is_new)?;
     let verifier_key = signer.verifier_key().clone();
+    let head = newest_signed(remembered, &verifier_key);
 
     let mut tail = tail::read(&location.dir, &segments, &verifier_key).map_err(io("the newest segment cannot be read"))?;
     refuse_foreign(location, &tail, &verifier_key)?;
@@ -129,6 +130,10 @@ pub fn open(
     }
     let state = continue_from(tail, head, &mut damage);
     write_origin(&location.dir, verifier_key.name()).map_err(io("the origin file cannot be written"))?;
+    for damage in &damage {
+        let v1::Damage { reason, first_index, end_index, segment, offset } = damage;
+        tracing::error!(first_index, end_index, segment, offset, "the ledger is damaged, and goes on: {reason}");
+    }
     let first_entries = first_entries(&state, &verifier_key, started, damage);
     let writer = Writer::begin(disk, clock, signer, location.segment_bytes, state)
         .map_err(io("a new segment cannot be created"))?;
@@ -158,8 +163,16 @@ fn read_head(dir: &Path) -> Option<Head> {
     })
 }
 
-fn newest(one: Option<Head>, other: Option<Head>) -> Option<Head> {
-    [one, other].into_iter().flatten().max_by_key(|head| head.range.size())
+/// The newest state that the log's own key has signed. Whoever can write files here could name any other, and have the log continue from a tree of theirs.
+fn newest_signed(remembered: [Option<Head>; 2], key: &VerifierKey) -> Option<Head> {
+    let signed = |head: &Head| {
+        let signed = head.is_signed_by(key);
+        if !signed {
+            tracing::error!(size = head.range.size(), "a remembered state of the log is not signed by its key: not believed");
+        }
+        signed
+    };
+    remembered.into_iter().flatten().filter(signed).max_by_key(|head| head.range.size())
 }
 
 /// The key and the name of the log, checked against what the ledger says of itself.
@@ -262,4 +275,57 @@ fn first_entries(state: &State, key: &VerifierKey, started: v1::Started, damage:
     bodies.push(Body::Started(started));
     bodies.extend(damage.into_iter().map(Body::Damage));
     bodies.iter().map(PendingEntry::new).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::ledger::disk::FsDisk;
+    use crate::ledger::head;
+
+    fn open_in(dir: &Path) -> Result<Opened, OpenError> {
+        let location = Location {
+            dir: dir.to_path_buf(),
+            key_file: dir.join("key"),
+            origin: None,
+            segment_bytes: 1 << 20,
+        };
+        let disk = Box::new(FsDisk::new(dir, location.segment_bytes));
+        open(lock(dir)?, disk, &location, Arc::new(ManualClock::at(1)), v1::Started::default(), None)
+    }
+
+    /// Opens, commits the first entries, and leaves as a crash would: without a last entry.
+    fn run_in(dir: &Path) -> Head {
+        let mut opened = open_in(dir).unwrap();
+        opened.writer.commit(opened.first_entries.iter()).unwrap();
+        opened.writer.head()
+    }
+
+    #[test]
+    fn a_head_that_the_key_did_not_sign_is_not_continued_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let genuine = run_in(dir.path());
+        let mut forged = genuine.clone();
+        for leaf in 0..1_000_u32 {
+            forged.range.push(merkle_leaf(leaf));
+        }
+        fs::write(head::path(dir.path()), forged.encode()).unwrap();
+        let opened = open_in(dir.path()).unwrap();
+        assert_eq!(opened.writer.size(), genuine.range.size(), "the segments alone say how far the log goes");
+    }
+
+    #[test]
+    fn a_signed_head_that_knows_more_than_the_segments_is_continued_from_and_the_loss_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let genuine = run_in(dir.path());
+        fs::remove_file(segment::folder(dir.path()).join(segment::file_name(0))).unwrap();
+        let opened = open_in(dir.path()).unwrap();
+        assert_eq!(opened.writer.size(), genuine.range.size());
+        assert_eq!(opened.first_entries.len(), 2, "Started and Damage, and no second Opened");
+    }
+
+    fn merkle_leaf(number: u32) -> crate::merkle::Hash {
+        crate::merkle::leaf_hash(&number.to_le_bytes())
+    }
 }

@@ -197,6 +197,21 @@ impl Segment {
         }
     }
 
+    /// The offset behind the last byte that is not zero, `from` at least.
+    pub fn data_end(&self, from: u64) -> io::Result<u64> {
+        let (mut at, mut end) = (from, from);
+        loop {
+            let bytes = self.read_up_to(at, SCAN_BYTES)?;
+            if let Some(last) = bytes.iter().rposition(|&byte| byte != 0) {
+                end = at + last as u64 + 1;
+            }
+            if bytes.len() < SCAN_BYTES {
+                return Ok(end);
+            }
+            at += SCAN_BYTES as u64;
+        }
+    }
+
     fn read_up_to(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
         let mut filled = 0;

@@ -119,7 +119,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = SledStore::open(dir.path(), 1 << 20).unwrap();
         store.put(&[row(0), row(1), row(300)]).unwrap();
-        let head = Head { range: crate::merkle::CompactRange::new(), segment: 0, offset: 64, last_leaf: [0; 32] };
+        let head = Head { range: crate::merkle::CompactRange::new(), segment: 0, offset: 64, last_leaf: [0; 32], checkpoint: String::new() };
         store.flush(&head).unwrap();
         drop(store);
         let store = SledStore::open(dir.path(), 1 << 20).unwrap();
@@ -140,7 +140,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = SledStore::open(dir.path(), 1 << 20).unwrap();
         store.put(&(0..20_000).map(row).collect::<Vec<_>>()).unwrap();
-        let head = Head { range: crate::merkle::CompactRange::new(), segment: 0, offset: 64, last_leaf: [0; 32] };
+        let head = Head { range: crate::merkle::CompactRange::new(), segment: 0, offset: 64, last_leaf: [0; 32], checkpoint: String::new() };
         store.flush(&head).unwrap();
         let blobs = fs::read_dir(dir.path().join("blobs")).map_or(0, Iterator::count);
         assert_eq!(blobs, 0);

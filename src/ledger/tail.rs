@@ -91,7 +91,7 @@ fn walk(segment: &Segment, key: &VerifierKey) -> io::Result<Tail> {
             Found::Frame(_) | Found::Bad(_) => {
                 let found = segment.next_frame(offset + 1, |frame| is_genuine(frame, next, key))?;
                 let Some((at, frame)) = found else {
-                    tail.torn_bytes = segment.len()? - offset;
+                    tail.torn_bytes = segment.data_end(offset)? - offset;
                     break;
                 };
                 tail.damage.push(damage(segment, offset, next, frame.header().first_index));

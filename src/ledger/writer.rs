@@ -49,6 +49,8 @@ pub struct Writer {
     segment: Box<dyn SegmentFile>,
     segment_first: u64,
     offset: u64,
+    /// The signed checkpoint of `state`; empty before the first commit of this writer.
+    checkpoint: String,
     builder: FrameBuilder,
 }
 
@@ -64,8 +66,20 @@ impl Writer {
         let origin = signer.verifier_key().name().to_owned();
         let segment_first = state.range.size();
         let segment = disk.create_segment(segment_first, &segment::encode_header(segment_first, &origin))?;
-        let (offset, builder) = (segment::HEADER_LEN, FrameBuilder::default());
-        Ok(Self { disk, clock, signer, origin, segment_bytes, state, segment, segment_first, offset, builder })
+        let (offset, builder, checkpoint) = (segment::HEADER_LEN, FrameBuilder::default(), String::new());
+        Ok(Self {
+            disk,
+            clock,
+            signer,
+            origin,
+            segment_bytes,
+            state,
+            segment,
+            segment_first,
+            offset,
+            checkpoint,
+            builder,
+        })
     }
 
     /// Leaves in the tree.
@@ -106,6 +120,7 @@ impl Writer {
         };
         self.offset += frame.len() as u64;
         self.state = next;
+        self.checkpoint = note;
         // The head may be lost in a crash: a start then learns from the segments alone, which hold at least as much.
         self.disk.write_head(&self.head().encode()).map_err(failed("the head file could not be written"))?;
         Ok(row)
@@ -118,6 +133,7 @@ impl Writer {
             segment: self.segment_first,
             offset: self.offset,
             last_leaf: self.state.last_leaf,
+            checkpoint: self.checkpoint.clone(),
         }
     }
 

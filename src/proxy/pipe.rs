@@ -81,9 +81,15 @@ impl<C: CommitPort> Pipe<C> {
         if !self.out.is_empty() && to.poll_write_ready(cx).is_ready() {
             return Poll::Ready(Ready::Write);
         }
-        // A place in the commit queue comes first: without one, reading on would only move the wait into memory.
-        let may_read = !self.is_ended && self.held_bytes < self.hold_bytes_max && self.port.poll_ready(cx).is_ready();
-        if may_read && from.poll_read_ready(cx).is_ready() { Poll::Ready(Ready::Read) } else { Poll::Pending }
+        let has_more = !self.is_ended && self.held_bytes < self.hold_bytes_max && from.poll_read_ready(cx).is_ready();
+        // A place in the commit queue comes before the bytes: without one, reading on would only move the wait into memory. But an idle
+        // connection takes none.
+        if has_more && self.port.poll_ready(cx).is_ready() { Poll::Ready(Ready::Read) } else { Poll::Pending }
+    }
+
+    /// Gives back the place that `poll` took, after a read that brought nothing to commit.
+    pub(super) fn give_place_back(&mut self) {
+        self.port = self.port.clone();
     }
 
     /// Reads once; `Ok(0)` is the sender's end.

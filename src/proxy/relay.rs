@@ -162,7 +162,9 @@ impl<'a, C: CommitPort> Relay<'a, C> {
     fn observe(&mut self, direction: Direction) {
         let is_down = direction == Direction::ServerToClient;
         let pipe = if is_down { &mut self.down } else { &mut self.up };
+        let mut commits = false;
         while let Some((bytes, mut observed)) = self.session.observe(pipe, direction) {
+            commits |= !observed.submission.entries.is_empty();
             if !is_down {
                 // The client waits for an answer from the moment it has asked, whether or not the question went on.
                 observed.milestones.drain(..).for_each(|milestone| self.session.answers.apply(milestone));
@@ -171,6 +173,9 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             if let Some(failure) = observed.failure {
                 return self.fail(direction, &failure);
             }
+        }
+        if !commits {
+            pipe.give_place_back();
         }
     }
 

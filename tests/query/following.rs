@@ -58,7 +58,7 @@ fn a_reader_waits_for_the_head_beside_a_live_segment() {
     maker.commit(unary(2, "/a/B"));
     let after = fs::read(attestry::ledger::head::path(&maker.folder)).unwrap();
     let mut bytes = fs::read(maker.segment_path()).unwrap();
-    bytes.extend([0; 100_000]);
+    bytes.resize(bytes.len() + 100_000, 0);
     fs::write(maker.segment_path(), bytes).unwrap();
     fs::write(attestry::ledger::head::path(&maker.folder), before).unwrap();
     reader.refresh().unwrap();

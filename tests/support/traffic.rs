@@ -16,8 +16,8 @@ use std::time::Duration;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
@@ -44,6 +44,11 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 /// A DATA frame.
 pub(crate) fn data(stream: u32, payload: &[u8], is_last: bool) -> Vec<u8> {
     frame(DATA, u8::from(is_last) * END_STREAM, stream, payload)
+}
+
+/// RST_STREAM with CANCEL, as a client sends that wants no answer any more.
+pub(crate) fn cancel(stream: u32) -> Vec<u8> {
+    frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())
 }
 
 /// A gRPC message with its prefix.
@@ -495,8 +500,7 @@ fn call_frames(stream: u32, call: &str, random: &mut Random) -> Vec<Vec<u8>> {
     }
     if messages > 1 {
         let is_cancelled = random.below(8) == 0 && std::env::var("H10").is_err();
-        let reset = || frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
-        frames.push(if is_cancelled { reset() } else { data(stream, &[], true) });
+        frames.push(if is_cancelled { cancel(stream) } else { data(stream, &[], true) });
     } else {
         // A unary call's headers and message leave together, as from real clients.
         let unary = [first, frames.concat()].concat();

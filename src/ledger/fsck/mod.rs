@@ -175,7 +175,9 @@ fn compare_with_end(known: &start::Known, end: &pipeline::End, sink: &fault::Sin
 fn compare_root(source: &str, size: u64, expected: &Hash, log: &log::Log, sink: &fault::Sink) {
     match log.root_at(size) {
         None => {
-            sink.cannot_tell(format!("{source} is of {size} entries, and the root of that tree is not known"));
+            sink.cannot_tell(format!(
+                "{source} is of {size} entries, and the root of that tree is not known"
+            ));
         }
         Some(found) if found == *expected => {}
         Some(found) => {
