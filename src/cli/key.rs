@@ -6,6 +6,7 @@
 use super::stdout::{self, LedgerArg};
 use crate::ledger::key::{self, KeyError};
 use crate::note::Signer;
+use crate::ledger::genuine;
 use crate::query;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
@@ -69,7 +70,7 @@ pub fn key(args: &KeyArgs) -> ExitCode {
         if let (Some(key_file), Some(origin)) = (&args.key_file, &args.origin) {
             return Ok(writeln!(out, "{}", verifier_key(origin, key::load(key_file)?)?)?);
         }
-        let opened = query::opened(&dir);
+        let opened = genuine::opened(&dir);
         let stated = opened.as_ref().map(|opened| opened.verifier_key.clone());
         let origin =
             args.origin.clone().or_else(|| origin_file(&dir)).or_else(|| opened.map(|opened| opened.origin));

@@ -4,8 +4,9 @@
 //! it what the segments must at least hold.
 
 use super::frame::{u32_at, u64_at};
+use super::genuine;
 use crate::merkle::{CompactRange, Hash};
-use crate::note::{Checkpoint, Note, VerifierKey};
+use crate::note::VerifierKey;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -101,9 +102,7 @@ impl Head {
 
     /// Whether `key` has signed this state.
     pub fn is_signed_by(&self, key: &VerifierKey) -> bool {
-        let signed = |note: Note| note.verify(key).is_ok().then(|| Checkpoint::parse(&note.text).ok()).flatten();
-        let checkpoint = Note::parse(&self.checkpoint).ok().and_then(signed);
-        checkpoint.is_some_and(|checkpoint| (checkpoint.size, checkpoint.root) == (self.range.size(), self.range.root()))
+        genuine::is_signed(&self.checkpoint, &self.range, key)
     }
 }
 

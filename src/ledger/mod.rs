@@ -4,6 +4,7 @@
 //! docs/ledger-format.md; the life of a commit and what each crash leaves is docs/commit-protocol.md.
 
 pub mod frame;
+pub mod genuine;
 pub mod fsck;
 pub mod head;
 pub mod key;

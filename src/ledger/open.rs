@@ -4,6 +4,7 @@
 //! the key is the ledger's own. A torn tail is cut only where nothing known is in it; anything else that is missing stays where it is and becomes a `Damage` entry.
 
 use super::disk::Disk;
+use super::genuine;
 use super::head::Head;
 use super::key::{self, KeyError};
 use super::tail::{self, Tail};
@@ -116,7 +117,7 @@ pub fn open(
     let segments = segment::list(&location.dir).map_err(io("the segments cannot be listed"))?;
     let remembered = [read_head(&location.dir), known];
     let is_new = segments.is_empty() && remembered.iter().all(Option::is_none);
-    let (signer, redaction_key) = signer(location, &segments, is_new)?;
+    let (signer, redaction_key) = signer(location, is_new)?;
     let verifier_key = signer.verifier_key().clone();
     let head = newest_signed(remembered, &verifier_key);
 
@@ -176,11 +177,11 @@ fn newest_signed(remembered: [Option<Head>; 2], key: &VerifierKey) -> Option<Hea
 }
 
 /// The key and the name of the log, checked against what the ledger says of itself.
-fn signer(location: &Location, segments: &[u64], is_new: bool) -> Result<(Signer, [u8; 32]), OpenError> {
+fn signer(location: &Location, is_new: bool) -> Result<(Signer, [u8; 32]), OpenError> {
     let dir = location.dir.clone();
     let key = load_or_create(&location.key_file, is_new)?;
     let stated = fs::read_to_string(dir.join("origin")).ok().map(|origin| origin.trim_end_matches('\n').to_owned());
-    let opened = tail::opened(&dir, segments);
+    let opened = genuine::opened(&dir);
     let found = opened.as_ref().map(|opened| opened.origin.clone()).or(stated);
     let origin = match (found, location.origin.clone()) {
         (Some(found), Some(configured)) if found != configured => {

@@ -3,11 +3,12 @@
 //! Reads only. What is done about what it finds is `open`'s.
 
 use super::frame::Frame;
+use super::genuine::tree_after;
 use super::segment::{self, Found, HeaderError, Segment};
 use crate::entry;
 use crate::generated::v1;
 use crate::merkle::{self, CompactRange, Hash};
-use crate::note::{Checkpoint, Note, VerifierKey};
+use crate::note::VerifierKey;
 use std::io;
 use std::path::Path;
 use v1::entry::Body;
@@ -65,17 +66,6 @@ pub fn read(ledger: &Path, segments: &[u64], key: &VerifierKey) -> io::Result<Ta
     Ok(Tail::default())
 }
 
-/// Entry 0, if it is there and readable.
-pub fn opened(ledger: &Path, segments: &[u64]) -> Option<v1::Opened> {
-    let segment = Segment::open(ledger, *segments.first()?).ok()?;
-    let Ok(Found::Frame(frame)) = segment.at(segment::HEADER_LEN) else { return None };
-    let first = frame.entries().ok()?.into_iter().next()?;
-    match entry::decode(first.entry).ok()?.body? {
-        Body::Opened(opened) => Some(opened),
-        _ => None,
-    }
-}
-
 fn walk(segment: &Segment, key: &VerifierKey) -> io::Result<Tail> {
     let mut tail = Tail::default();
     if let Err(error @ HeaderError::Version(_)) = segment.check_header(None)? {
@@ -114,18 +104,6 @@ fn damage(segment: &Segment, offset: u64, first_index: u64, end_index: u64) -> v
 /// A frame that the key signed, at or behind the entry that is due: payload bytes that look like a frame are none.
 fn is_genuine(frame: &Frame, next: u64, key: &VerifierKey) -> bool {
     frame.header().first_index >= next && tree_after(frame, key).is_some()
-}
-
-/// The tree after the frame, if the key signed it.
-fn tree_after(frame: &Frame, key: &VerifierKey) -> Option<CompactRange> {
-    let mut range = CompactRange::from_parts(frame.header().first_index, frame.range()).ok()?;
-    for stored in frame.entries().ok()? {
-        range.push(merkle::leaf_hash(&stored.entry));
-    }
-    let note = Note::parse(std::str::from_utf8(frame.checkpoint()).ok()?).ok()?;
-    note.verify(key).ok()?;
-    let checkpoint = Checkpoint::parse(&note.text).ok()?;
-    (checkpoint.size == range.size() && checkpoint.root == range.root()).then_some(range)
 }
 
 /// Reads the state after the last frame out of it. One signature is enough here: each frame's tree holds all leaves before it.

@@ -28,7 +28,7 @@ pub use filter::{CallPrefix, Filter, FilterError, MethodPattern, StatusChoice, p
 pub use json::{call_json, moment_json};
 pub use order::InOrder;
 pub use outcome::Status;
-pub use reader::{Damaged, Item, ReadError, Reader, Record, opened};
+pub use reader::{Damaged, Item, ReadError, Reader, Record};
 pub use render::{Detail, TimelinePrinter, heading};
 pub use table::{Columns, Table};
 pub use text::{printable, printable_bytes, rfc3339_millis};

@@ -9,10 +9,10 @@
 use crate::entry::{self, Body, EntryError};
 use crate::generated::v1;
 use crate::ledger::frame::Frame;
+use crate::ledger::genuine;
 use crate::ledger::head::{Head, HeadError};
 use crate::ledger::segment::{self, Found, HeaderError, Segment};
-use crate::merkle::{self, CompactRange};
-use crate::note::{Checkpoint, Note, VerifierKey};
+use crate::note::VerifierKey;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
@@ -240,12 +240,12 @@ impl Reader {
     fn skip(&mut self, error: &str) -> Result<bool, ReadError> {
         let Some(segment) = &self.segment else { return Ok(false) };
         let (next, size) = (self.next_index, self.published_size());
-        let key = opened(&self.dir).and_then(|opened| opened.verifier_key.parse::<VerifierKey>().ok());
+        let key = genuine::opened(&self.dir).and_then(|opened| opened.verifier_key.parse::<VerifierKey>().ok());
         let found = match key {
             Some(key) => segment
                 .next_frame(self.offset + 1, |frame| {
                     let header = frame.header();
-                    header.first_index >= next && header.end_index() <= size && is_signed(frame, &key)
+                    header.first_index >= next && header.end_index() <= size && genuine::tree_after(frame, &key).is_some()
                 })
                 .map_err(|source| self.segment_error(source))?,
             None => None,
@@ -335,33 +335,6 @@ impl Iterator for Reader {
                 Err(error) => return Some(Err(error)),
             }
         }
-    }
-}
-
-/// What entry 0 says of the log, if it is there and readable.
-pub fn opened(dir: &Path) -> Option<v1::Opened> {
-    let Ok(Found::Frame(frame)) = Segment::open(dir, 0).ok()?.at(segment::HEADER_LEN) else { return None };
-    match entry::decode(frame.entries().ok()?.into_iter().next()?.entry).ok()?.body? {
-        Body::Opened(opened) => Some(opened),
-        _ => None,
-    }
-}
-
-/// Whether the frame's own checkpoint covers its entries and the key signed it.
-fn is_signed(frame: &Frame, key: &VerifierKey) -> bool {
-    let checkpoint = || {
-        let note = Note::parse(std::str::from_utf8(frame.checkpoint()).ok()?).ok()?;
-        note.verify(key).ok()?;
-        Checkpoint::parse(&note.text).ok()
-    };
-    let tree = || {
-        let mut range = CompactRange::from_parts(frame.header().first_index, frame.range()).ok()?;
-        frame.entries().ok()?.iter().for_each(|stored| range.push(merkle::leaf_hash(&stored.entry)));
-        Some(range)
-    };
-    match (checkpoint(), tree()) {
-        (Some(checkpoint), Some(tree)) => checkpoint.size == tree.size() && checkpoint.root == tree.root(),
-        _ => false,
     }
 }
 

@@ -8,6 +8,7 @@ use attestry::counters::Counters;
 use attestry::entry::{CommitError, Receipt};
 use attestry::http2::UnitLimits;
 use attestry::proxy::{DrainSignals, Listeners, Options, Upstream, bind};
+use std::cell::Cell;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
@@ -43,6 +44,8 @@ pub struct Rig {
     server: End,
     /// What was sent and must arrive.
     sent: [Vec<u8>; 2],
+    /// How much of it had arrived when that was last waited for.
+    arrived: [Cell<usize>; 2],
     listeners: Option<Listeners>,
     drain: DrainSignals,
     /// The thread that answers whatever still comes, once the test does not care any more.
@@ -82,6 +85,7 @@ impl Rig {
             client: End::new(client, Way::Down, &watch),
             server: End::new(server, Way::Up, &watch),
             sent: [Vec::new(), Vec::new()],
+            arrived: [Cell::new(0), Cell::new(0)],
             listeners: Some(listeners),
             drain,
             answering: None,
@@ -101,7 +105,7 @@ impl Rig {
         let mut stream = end.stream.try_clone().unwrap();
         let bytes = bytes.to_vec();
         // A flood does not fit into the sockets, and its writer must not be what everything waits for.
-        let write = move || drop(stream.write_all(&bytes));
+        let mut write = move || drop(stream.write_all(&bytes));
         if self.sent[way as usize].len() > 100_000 { drop(thread::spawn(write)) } else { write() }
     }
 
@@ -152,6 +156,7 @@ impl Rig {
         let sent = &self.sent[way as usize];
         let received = self.wait_for(way, |bytes| bytes.len() >= sent.len());
         assert!(received == *sent, "{way:?}: other bytes came out, or more");
+        self.arrived[way as usize].set(received.len());
     }
 
     /// Waits until what has arrived is `enough`.
@@ -176,11 +181,11 @@ impl Rig {
 
     /// For so long, nothing more arrives than what had arrived when the last [`Rig::arrives`] of this direction returned.
     pub fn is_silent(&self, way: Way, bound: Duration) {
-        let end = self.end_of(way);
-        let before = end.inbox.lock().bytes.len();
-        let inbox = end.inbox.wait(bound, |inbox| inbox.bytes.len() > before);
-        let sent = &self.sent[way as usize];
-        assert!(inbox.bytes.len() == before && before < sent.len(), "{way:?}: {} bytes came early", inbox.bytes.len() - before);
+        let before = self.arrived[way as usize].get();
+        assert!(before < self.sent[way as usize].len(), "there is something that could come");
+        let inbox = self.end_of(way).inbox.wait(bound, |inbox| inbox.bytes.len() > before);
+        let early = inbox.bytes.len() - before;
+        assert!(early == 0, "{way:?}: {early} bytes came early");
     }
 
     fn end_of(&self, way: Way) -> &End {

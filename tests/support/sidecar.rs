@@ -30,8 +30,8 @@ pub(crate) struct Sidecar {
     /// The configuration file that it was started with.
     pub(crate) config: PathBuf,
     process: Process,
-    /// Goes with the sidecar unless the ledger was given a place of its own.
-    _folder: TempDir,
+    /// Goes with the sidecar, and the ledger with it unless it was given a place of its own.
+    folder: TempDir,
 }
 
 /// What a sidecar is to be started with.
@@ -101,6 +101,16 @@ impl Sidecar {
     }
 }
 
+impl Drop for Sidecar {
+    /// Where a test failed and `KEEP_FAILED_LEDGER` is set, the ledger stays for a look.
+    fn drop(&mut self) {
+        if std::thread::panicking() && std::env::var_os("KEEP_FAILED_LEDGER").is_some() {
+            self.folder.disable_cleanup(true);
+            eprintln!("the ledger is kept in {}", self.ledger_dir.display());
+        }
+    }
+}
+
 impl Builder {
     /// Sets one key; `value` is TOML, so a string brings its quotes along.
     pub(crate) fn set(mut self, section: &str, key: &str, value: &str) -> Self {
@@ -139,7 +149,7 @@ impl Builder {
         let process = Process::start("attestry", &mut command, folder.path());
         let addr = process.line_after("listening on ", START_BOUND);
         let addr = addr.parse().unwrap_or_else(|error| panic!("attestry listens on {addr:?}: {error}"));
-        Sidecar { addr, ledger_dir, config, process, _folder: folder }
+        Sidecar { addr, ledger_dir, config, process, folder }
     }
 
     fn to_toml(&self, ledger_dir: &Path) -> String {
