@@ -26,7 +26,6 @@ mod peers;
 #[path = "unary/report.rs"]
 mod report;
 #[path = "../tests/support/mod.rs"]
-#[allow(clippy::unwrap_used, reason = "shared with the tests, whose panics are their reports")]
 mod support;
 #[path = "unary/usage.rs"]
 mod usage;

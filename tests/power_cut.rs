@@ -8,6 +8,8 @@
 
 #[path = "support/evidence.rs"]
 mod evidence;
+#[path = "support/load.rs"]
+mod load;
 mod support;
 #[path = "support/traffic.rs"]
 mod traffic;
@@ -20,10 +22,11 @@ use std::thread;
 
 use attestry::ledger::fsck::Verdict;
 use evidence::{Evidence, must_be_intact, must_be_intact_for_python, report};
+use load::Random;
 use support::process::Process;
 use support::sidecar::{self, Sidecar};
 use tempfile::TempDir;
-use traffic::{Client, EchoServer, PATIENCE, Random, Receipt, Receipts};
+use traffic::{Client, EchoServer, PATIENCE, Receipt, Receipts};
 
 const CUTS: usize = 30;
 const CONNECTIONS: usize = 4;
@@ -50,7 +53,8 @@ fn thirty_power_cuts_lose_nothing_that_a_peer_received() {
         lost += usize::from(disk.has_lost_what_was_not_synced());
         let before = report(&ledger);
         if before.verdict != Verdict::Intact {
-            not_intact.push(format!("after cut {cut}, before the start: {:?} {:?}", before.faults, before.remarks));
+            not_intact
+                .push(format!("after cut {cut}, before the start: {:?} {:?}", before.faults, before.remarks));
         }
         let mut restarted = start(&ledger, &server);
         evidence.read(&ledger);
@@ -64,10 +68,17 @@ fn thirty_power_cuts_lose_nothing_that_a_peer_received() {
     disk.mount();
     let ledger = disk.folder().join("ledger");
     check_the_whole(&ledger, &received);
-    eprintln!("{CUTS} cuts: {lost} lost what was not synced; {} receipts, {refusals} calls refused after a cut", received.len());
+    eprintln!(
+        "{CUTS} cuts: {lost} lost what was not synced; {} receipts, {refusals} calls refused after a cut",
+        received.len()
+    );
     assert_eq!(lost, CUTS, "a cut that loses nothing proves nothing");
     assert!(refusals >= CUTS, "after each cut a new call must be refused");
-    assert!(not_intact.is_empty(), "a power cut must leave a ledger that verifies as it is:\n{}", not_intact.join("\n"));
+    assert!(
+        not_intact.is_empty(),
+        "a power cut must leave a ledger that verifies as it is:\n{}",
+        not_intact.join("\n")
+    );
 }
 
 fn start(ledger: &Path, server: &EchoServer) -> Sidecar {
@@ -80,13 +91,21 @@ fn check_the_whole(ledger: &Path, received: &[Receipt]) {
     let mut evidence = Evidence::default();
     evidence.read(ledger);
     evidence.must_cover(received);
-    evidence.must_notice_changes_of(received.iter().find(|receipt| receipt.ended && receipt.data.len() > 100).unwrap());
+    evidence.must_notice_changes_of(
+        received.iter().find(|receipt| receipt.ended && receipt.data.len() > 100).unwrap(),
+    );
     sidecar::verify(ledger);
 }
 
 /// Starts, lets the clients work until a number of calls have ended, cuts the power, and goes on calling until every connection
 /// has ended and a new one was refused.
-fn cut_under_load(disk: &Disk, ledger: &Path, server: &EchoServer, name: &str, random: &mut Random) -> Vec<Receipts> {
+fn cut_under_load(
+    disk: &Disk,
+    ledger: &Path,
+    server: &EchoServer,
+    name: &str,
+    random: &mut Random,
+) -> Vec<Receipts> {
     let mut sidecar = start(ledger, server);
     let mut switch = disk.switch();
     let (tell, ended) = channel();
@@ -94,7 +113,7 @@ fn cut_under_load(disk: &Disk, ledger: &Path, server: &EchoServer, name: &str, r
         .map(|number| {
             let (name, addr, tell) = (format!("{name}-{number}"), sidecar.addr, tell.clone());
             let mut random = Random(random.next());
-            thread::spawn(move || traffic::load(addr, &name, &mut random, &|| tell.send(()).unwrap_or_default()))
+            thread::spawn(move || load::load(addr, &name, &mut random, &|| tell.send(()).unwrap_or_default()))
         })
         .collect();
     for _ in 0..random.below(800) {
@@ -115,7 +134,10 @@ fn cut_under_load(disk: &Disk, ledger: &Path, server: &EchoServer, name: &str, r
 /// A call on a new connection must be told that the ledger does not commit.
 fn refused(sidecar: &Sidecar, name: &str) -> Receipts {
     let client = Client::connect(sidecar.addr).expect("a sidecar that refuses still greets");
-    let call = [traffic::open_call(1, "/echo.Echo/Unary", name), traffic::data(1, &traffic::message(b"anyone?"), true)];
+    let call = [
+        traffic::open_call(1, "/echo.Echo/Unary", name),
+        traffic::data(1, &traffic::message(b"anyone?"), true),
+    ];
     assert!(client.write(&call.concat()));
     assert!(client.wait_for_refusal(), "the call was not refused");
     client.close();
@@ -141,7 +163,8 @@ impl Disk {
         let made = fs::File::create(disk.image()).and_then(|file| file.set_len(IMAGE_BYTES));
         made.unwrap();
         let options = ["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
-        let attempt = run(Command::new("mkfs.ext4").args(options).arg(disk.image())).and_then(|()| disk.try_mount());
+        let attempt =
+            run(Command::new("mkfs.ext4").args(options).arg(disk.image())).and_then(|()| disk.try_mount());
         match attempt {
             Ok(()) => disk.unmount(),
             Err(why) => {
@@ -180,7 +203,11 @@ impl Disk {
     fn switch(&self) -> Process {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/power_cut.py");
         let mut command = Command::new("python3");
-        let switch = Process::start("power_cut", command.arg(script).arg(self.folder()).arg(self.image()), self.folder.path());
+        let switch = Process::start(
+            "power_cut",
+            command.arg(script).arg(self.folder()).arg(self.image()),
+            self.folder.path(),
+        );
         assert_eq!(switch.line(PATIENCE), "ready");
         switch
     }
@@ -203,5 +230,9 @@ impl Drop for Disk {
 fn run(command: &mut Command) -> Result<(), String> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{command:?}: {error}"))?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    if output.status.success() { Ok(()) } else { Err(format!("{command:?} ended with {}: {said}", output.status)) }
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(format!("{command:?} ended with {}: {said}", output.status))
+    }
 }

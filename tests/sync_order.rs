@@ -19,7 +19,8 @@ use traffic::{Client, EchoServer};
 
 const UNARY_CALLS: u32 = 20;
 const STREAM_MESSAGES: u32 = 20;
-const TRACED: &str = "trace=read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,pwrite64,pwritev,pwritev2,fdatasync,fsync";
+const TRACED: &str =
+    "trace=read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,pwrite64,pwritev,pwritev2,fdatasync,fsync";
 
 #[test]
 fn nothing_is_written_to_a_socket_before_its_fdatasync() {
@@ -75,14 +76,21 @@ fn short_load(sidecar: &Sidecar) -> Vec<String> {
     assert!(client.write(&traffic::open_call(stream, "/echo.Echo/Stream", "ask-call-stream.")));
     for number in 0..STREAM_MESSAGES {
         let marker = format!("ask-stream-{number:03}.");
-        assert!(client.write(&traffic::data(stream, &traffic::message(marker.as_bytes()), number + 1 == STREAM_MESSAGES)));
+        assert!(client.write(&traffic::data(
+            stream,
+            &traffic::message(marker.as_bytes()),
+            number + 1 == STREAM_MESSAGES
+        )));
         markers.push(marker);
     }
     assert!(client.wait_for_ended_calls(UNARY_CALLS as usize + 1));
     client.close();
     drop(client.finish());
-    let answers: Vec<String> =
-        markers.iter().filter(|marker| !marker.contains("call")).map(|marker| marker.replace("ask", "ans")).collect();
+    let answers: Vec<String> = markers
+        .iter()
+        .filter(|marker| !marker.contains("call"))
+        .map(|marker| marker.replace("ask", "ans"))
+        .collect();
     markers.into_iter().chain(answers).collect()
 }
 
@@ -152,15 +160,22 @@ fn parse(trace: &str) -> Vec<Call<'_>> {
 fn check(calls: &[Call], marker: &str, server_port: u16, to_server: bool) -> Result<(), String> {
     let fault = |what: &str| Err(format!("{marker} {what}"));
     let of_server = |call: &Call| call.file().contains(&format!("->127.0.0.1:{server_port}]"));
-    let having = |names: &'static [&str]| calls.iter().filter(move |call| names.contains(&call.name) && call.has(marker));
+    let having = |names: &'static [&str]| {
+        calls.iter().filter(move |call| names.contains(&call.name) && call.has(marker))
+    };
     let written = || having(&["write", "writev", "sendto", "sendmsg"]).filter(|call| call.is_socket());
-    let Some(first) = written().min_by_key(|call| call.began) else { return fault("was written to no socket") };
+    let Some(first) = written().min_by_key(|call| call.began) else {
+        return fault("was written to no socket");
+    };
     if of_server(first) != to_server {
         return fault("was written to the wrong socket");
     }
-    let read = having(&["read", "readv", "recvfrom", "recvmsg"]).find(|call| call.is_socket() && of_server(call) != to_server);
+    let read = having(&["read", "readv", "recvfrom", "recvmsg"])
+        .find(|call| call.is_socket() && of_server(call) != to_server);
     let Some(read) = read else { return fault("was read from no socket") };
-    let Some(append) = having(&["pwrite64", "pwritev", "pwritev2"]).find(|call| call.file().ends_with(".seg>")) else {
+    let Some(append) =
+        having(&["pwrite64", "pwritev", "pwritev2"]).find(|call| call.file().ends_with(".seg>"))
+    else {
         return fault("was appended to no segment");
     };
     let synced = calls

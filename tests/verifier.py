@@ -505,7 +505,7 @@ def fault_sentence(fault):
 # ---------------------------------------------------------------------------------------------------------------
 # Messages over several segments (section 6).
 
-CANCEL, RESET, LOCAL_ANSWER, ABANDONED = 7, 8, 13, 14
+LOCAL_ANSWER, ABANDONED = 13, 14
 CLIENT_TO_SERVER, SERVER_TO_CLIENT = 1, 2
 
 
@@ -527,7 +527,14 @@ class OpenMessages:
         for direction in (CLIENT_TO_SERVER, SERVER_TO_CLIENT):
             self._open.pop((call, direction), None)
 
-    def segment(self, call, direction, segment, data):
+    def end_connection(self, connection):
+        for key in [key for key, message in self._open.items() if message[3] == connection]:
+            del self._open[key]
+
+    def end_all(self):
+        self._open.clear()
+
+    def segment(self, call, connection, direction, segment, data):
         """Takes a segment (data is None where its bytes are not at hand); returns (digest fault, order fault)."""
         number, offset = segment.get("message", 0), segment.get("offset", 0)
         previous = self._open.pop((call, direction), None)
@@ -546,7 +553,8 @@ class OpenMessages:
                          f"{offset + len(data)}, and its segment says {segment.get('sha256', b'').hex() or 'nothing'}")
                 digest = None
         if not segment.get("end", False):
-            self._open[(call, direction)] = (number, offset + segment.get("length", 0), digest)
+            self._open[(call, direction)] = (
+                number, offset + segment.get("length", 0), digest, connection)
             if len(self._open) > OPEN_MESSAGES_MAX:
                 self._open.popitem(last=False)
                 self._lossy = True
@@ -852,6 +860,10 @@ class Verifier:
         self.check_payload(entry, payload, payload_length, fault)
         if entry.get("gap", {}).get("forwarded", False):
             self.messages.forget()
+        if self.newest_body == "connection_closed":
+            self.messages.end_connection(entry["connection_closed"].get("connection", 0))
+        if self.newest_body == "started":
+            self.messages.end_all()
 
     def check_payload(self, entry, payload, payload_length, fault):
         calls = entry.get("call_events", {})
@@ -867,7 +879,8 @@ class Verifier:
             at += length
             if role == "segment":
                 data = piece if item.get("stored", False) else None
-                wrong, order = self.messages.segment(calls.get("call", b""), calls.get("direction", 0), item, data)
+                wrong, order = self.messages.segment(
+                    calls.get("call", b""), calls.get("connection", 0), calls.get("direction", 0), item, data)
                 if wrong:
                     fault("payload-digest", wrong)
                 if order:
@@ -1012,7 +1025,7 @@ def call_pieces(body):
         if "message" in event:
             segment = event["message"]
             yield "segment", segment.get("length", 0) if segment.get("stored", False) else 0, segment
-        if event.get("type", 0) in (CANCEL, RESET, LOCAL_ANSWER, ABANDONED):
+        if event.get("type", 0) in (LOCAL_ANSWER, ABANDONED):
             yield "end of call", 0, None
 
 

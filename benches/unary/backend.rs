@@ -24,6 +24,8 @@ const CONNECTION_WINDOW_BYTES: u32 = 1 << 30;
 /// The connection's window is topped up after this much.
 const TOP_UP_BYTES: u32 = 1 << 20;
 
+/// RFC 9113 section 4.1.
+const HEADER_BYTES: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
@@ -219,16 +221,19 @@ impl Conversation {
         self.out.extend_from_slice(&(length as u32).to_be_bytes()[1..]);
         self.out.extend_from_slice(&[kind, flags]);
         self.out.extend_from_slice(&stream.to_be_bytes());
-        payload.iter().for_each(|part| self.out.extend_from_slice(part));
+        for part in payload {
+            self.out.extend_from_slice(part);
+        }
     }
 }
 
 /// The frame at the beginning of `bytes` and its whole length (RFC 9113 section 4.1), if it is all there.
 fn parse(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
-    let &[a, b, c, kind, flags, w, x, y, z] = bytes.first_chunk::<9>()?;
-    let length = 9 + u32::from_be_bytes([0, a, b, c]) as usize;
-    let payload = bytes.get(9..length)?;
-    Some((Frame { kind, flags, stream: u32::from_be_bytes([w, x, y, z]) & 0x7fff_ffff, payload }, length))
+    let header = bytes.first_chunk::<HEADER_BYTES>()?;
+    let length = HEADER_BYTES + u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize;
+    let payload = bytes.get(HEADER_BYTES..length)?;
+    let stream = u32::from_be_bytes([header[5], header[6], header[7], header[8]]) & 0x7fff_ffff;
+    Some((Frame { kind: header[3], flags: header[4], stream, payload }, length))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> anyhow::Result<u32> {

@@ -30,7 +30,7 @@ impl Spread {
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { median, min, max } = self;
-        let digits = if *max < 100.0 { 1 } else { 0 };
+        let digits = usize::from(*max < 100.0);
         if min.total_cmp(max).is_eq() {
             return write!(f, "{median:.digits$}");
         }

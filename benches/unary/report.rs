@@ -6,7 +6,6 @@ use super::load::Shape;
 use super::peers::Through;
 use super::usage::Cost;
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 /// The runs of one shape, message and way.
 pub(super) struct Cell {
@@ -73,17 +72,15 @@ fn threads(cells: &[Cell]) -> String {
     let ours: Vec<&Cell> = cells.iter().filter(|cell| cell.through == Through::Attestry).collect();
     let costs = ours.iter().flat_map(|cell| &cell.runs).filter_map(|run| run.cost.as_ref());
     let used = costs.flat_map(|cost| &cost.thread_cpu_us_per_call).filter(|(_, cpu_us)| **cpu_us > 0.0);
-    let names: BTreeSet<&String> = used.map(|(name, _)| name).collect();
-    let mut text = String::from("\n| CPU µs per call, by thread |");
-    names.iter().for_each(|name| write!(text, " {name} |").expect("a String takes all"));
-    text.push_str("\n|---|");
-    names.iter().for_each(|_| text.push_str("---|"));
-    for cell in ours {
-        write!(text, "\n| {} |", cell.name()).expect("a String takes all");
-        for &name in &names {
-            let cost = cell.cost(|cost| cost.thread_cpu_us_per_call.get(name).copied());
-            write!(text, " {cost} |").expect("a String takes all");
-        }
-    }
-    text + "\n"
+    let names: BTreeSet<&str> = used.map(|(name, _)| name.as_str()).collect();
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let row = |cell: &Cell| {
+        let cost = |name: &&str| cell.cost(|cost| cost.thread_cpu_us_per_call.get(*name).copied());
+        line([cell.name()].into_iter().chain(names.iter().map(cost)).collect())
+    };
+    let titles = ["CPU µs per call, by thread"].into_iter().chain(names.iter().copied());
+    let rule = vec!["---".to_owned(); names.len() + 1];
+    let mut text = format!("\n{}{}", line(titles.map(str::to_owned).collect()), line(rule));
+    text.extend(ours.into_iter().map(row));
+    text
 }

@@ -31,7 +31,7 @@ pub(super) struct Sample {
 pub(super) struct Cost {
     /// User and system time of the whole process.
     pub(super) cpu_us_per_call: f64,
-    /// The same of each thread that lived at the end, by its name.
+    /// The same by the names of the threads.
     pub(super) thread_cpu_us_per_call: BTreeMap<String, f64>,
     /// Resident at the end.
     pub(super) rss_mib: f64,
@@ -49,7 +49,9 @@ impl Meter {
             if let Ok((name, cpu_us)) =
                 task.map_err(anyhow::Error::from).and_then(|task| cpu_us(&task.path()))
             {
-                *thread_cpu_us.entry(name).or_default() += cpu_us;
+                // Threads of a pool differ in the number at the end of their names.
+                let pool = name.trim_end_matches(|last: char| last.is_ascii_digit()).trim_end_matches('-');
+                *thread_cpu_us.entry(pool.to_owned()).or_default() += cpu_us;
             }
         }
         let ledger_bytes = self.ledger.as_deref().map(used_bytes).transpose()?;
@@ -68,15 +70,19 @@ impl Sample {
     pub(super) fn since(&self, earlier: &Self) -> Cost {
         let calls = (self.calls - earlier.calls) as f64;
         let before = |name: &String| earlier.thread_cpu_us.get(name).copied().unwrap_or_default();
-        let threads =
-            self.thread_cpu_us.iter().map(|(name, cpu_us)| (name.clone(), (cpu_us - before(name)) / calls));
-        let ledger_bytes =
-            self.ledger_bytes.zip(earlier.ledger_bytes).map(|(now, then)| now.saturating_sub(then));
+        let threads = self.thread_cpu_us.iter().map(|(name, cpu_us)| (name.clone(), cpu_us - before(name)));
+        let mut threads: BTreeMap<String, f64> = threads.collect();
+        let cpu_us = self.cpu_us - earlier.cpu_us;
+        threads.insert("threads that ended".to_owned(), (cpu_us - threads.values().sum::<f64>()).max(0.0));
+        let ledger_bytes = self.ledger_bytes.zip(earlier.ledger_bytes);
         Cost {
-            cpu_us_per_call: (self.cpu_us - earlier.cpu_us) / calls,
-            thread_cpu_us_per_call: threads.collect(),
+            cpu_us_per_call: cpu_us / calls,
+            thread_cpu_us_per_call: threads
+                .into_iter()
+                .map(|(name, cpu_us)| (name, cpu_us / calls))
+                .collect(),
             rss_mib: self.rss_mib,
-            ledger_bytes_per_call: ledger_bytes.map(|bytes| bytes as f64 / calls),
+            ledger_bytes_per_call: ledger_bytes.map(|(now, then)| now.saturating_sub(then) as f64 / calls),
         }
     }
 }

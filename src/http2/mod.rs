@@ -15,7 +15,7 @@ pub mod unit;
 pub use frame::FrameHeader;
 pub use hpack::{Decoder, Field, HpackError};
 pub use malformed::Malformed;
-pub use unit::{Unit, UnitBody, UnitError, UnitLimits, UnitReader};
+pub use unit::{Prefix, Unit, UnitBody, UnitError, UnitLimits, UnitReader};
 
 /// What a client sends before its first frame (RFC 9113 section 3.4).
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -224,6 +224,19 @@ impl UnitError {
     }
 }
 
+/// The complete units at the beginning of a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// Their octets.
+    pub len: usize,
+    /// DATA frames among them that are below [`SMALL_FRAME_BYTES`], header included.
+    pub small_data: usize,
+}
+
+/// A DATA frame below this counts as small. Receivers do so too: h2 ends a connection on which too many frames of less than 256 octets
+/// wait to be read (RUSTSEC-2026-0258).
+pub const SMALL_FRAME_BYTES: usize = 256 + HEADER_LEN;
+
 /// Reads the units of one direction of one connection.
 #[derive(Debug)]
 pub struct UnitReader {
@@ -242,20 +255,30 @@ impl UnitReader {
         &mut self.hpack
     }
 
-    /// Length of the prefix of `buf` that consists of complete units, 0 if there is none yet.
+    /// Length of the prefix of `buf` that consists of complete units, 0 if there is none yet; see [`Self::prefix`].
+    pub fn complete_len(&self, buf: &[u8]) -> Result<usize, UnitError> {
+        self.prefix(buf, usize::MAX).map(|prefix| prefix.len)
+    }
+
+    /// The prefix of `buf` that consists of complete units, up to `small_data_max` small DATA frames.
     ///
     /// Hops over frame headers and touches no payload. An error behind complete units is kept back: they are
     /// announced first, and the next call, on what follows them, returns it. A bound is checked as soon as the
     /// frame header that breaks it is in `buf`.
-    pub fn complete_len(&self, buf: &[u8]) -> Result<usize, UnitError> {
-        let mut complete = 0;
-        loop {
-            match self.extent(buf.get(complete..).unwrap_or_default()) {
-                Ok(Extent::Complete(len)) => complete += len,
-                Err(error) if complete == 0 => return Err(error),
-                Ok(Extent::Partial { .. }) | Err(_) => return Ok(complete),
+    pub fn prefix(&self, buf: &[u8], small_data_max: usize) -> Result<Prefix, UnitError> {
+        let mut prefix = Prefix { len: 0, small_data: 0 };
+        while prefix.small_data < small_data_max {
+            let rest = buf.get(prefix.len..).unwrap_or_default();
+            match self.extent(rest) {
+                Ok(Extent::Complete(len)) => {
+                    prefix.small_data += usize::from(len < SMALL_FRAME_BYTES && rest[3] == kind::DATA);
+                    prefix.len += len;
+                }
+                Err(error) if prefix.len == 0 => return Err(error),
+                Ok(Extent::Partial { .. }) | Err(_) => break,
             }
         }
+        Ok(prefix)
     }
 
     /// How many bytes the first unit of `buf` needs in all, as far as can be told now: what to reserve before reading

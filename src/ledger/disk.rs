@@ -10,6 +10,9 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+/// Bytes of the head file, zeros behind what it says: a compact range and a note take some 2,500 at the most.
+const HEAD_ROOM_BYTES: usize = 4096;
+
 /// Where a ledger's segments and head are written.
 pub trait Disk: Send {
     /// Creates the segment that begins with entry `first_index`, replacing one of that name that holds no frame. After it, the file, its header
@@ -88,12 +91,19 @@ impl Disk for FsDisk {
     }
 
     fn write_head(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let path = head::path(&self.ledger);
-        if self.head.is_none() {
-            self.head = Some(OpenOptions::new().create(true).write(true).truncate(false).open(path)?);
+        if let Some(file) = &self.head {
+            return file.write_all_at(bytes, 0);
         }
-        let Some(file) = &self.head else { return Ok(()) };
-        file.write_all_at(bytes, 0)
+        // The first one of a writer becomes durable under its name, and with room for all that follow: a crash never leaves an empty head.
+        let path = head::path(&self.ledger);
+        let unnamed = path.with_extension("new");
+        let file = OpenOptions::new().create(true).write(true).truncate(true).open(&unnamed)?;
+        file.write_all_at(&[bytes, &[0; HEAD_ROOM_BYTES]].concat()[..HEAD_ROOM_BYTES.max(bytes.len())], 0)?;
+        file.sync_all()?;
+        fs::rename(unnamed, path)?;
+        File::open(&self.ledger)?.sync_all()?;
+        self.head = Some(file);
+        Ok(())
     }
 }
 

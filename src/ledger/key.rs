@@ -6,7 +6,7 @@ use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -69,12 +69,24 @@ pub fn create(path: &Path) -> Result<SigningKey, KeyError> {
     let pem = KeypairBytes { secret_key: secret, public_key: None }
         .to_pkcs8_pem(LineEnding::LF)
         .map_err(|error| KeyError::Content { path: path.to_path_buf(), reason: error.to_string() })?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
-    file.write_all(pem.as_bytes()).map_err(io)?;
-    file.sync_all().map_err(io)?;
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+    write(path, pem.as_bytes()).map_err(io)?;
     Ok(key)
+}
+
+/// The file gets its name once its content is durable: a crash leaves a whole key or none. A link, not a rename: it never replaces a key.
+fn write(path: &Path, pem: &[u8]) -> io::Result<()> {
+    let unnamed = path.with_added_extension("new");
+    match fs::remove_file(&unnamed) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unnamed)?;
+    file.write_all(pem)?;
+    file.sync_all()?;
+    fs::hard_link(&unnamed, path)?;
+    fs::remove_file(&unnamed)?;
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
 }
 
 /// The key of the digests that stand for secrets in metadata, derived from the signing key: HMAC-SHA256 of a fixed text under its 32 bytes.

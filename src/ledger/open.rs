@@ -147,6 +147,11 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     let create = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
     create(dir).map_err(io("the folder cannot be created"))?;
     create(&segment::folder(dir)).map_err(io("the folder of segments cannot be created"))?;
+    // The folders' own names are durable before anything in them is relied on.
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for folder in [parent, dir] {
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("the folder cannot be made durable"))?;
+    }
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("LOCK"));
     let lock = lock.map_err(io("the LOCK file cannot be opened"))?;
     match lock.try_lock() {
@@ -261,8 +266,10 @@ fn write_origin(dir: &Path, origin: &str) -> io::Result<()> {
     if path.exists() {
         return Ok(());
     }
-    fs::write(&path, format!("{origin}\n"))?;
-    File::open(&path)?.sync_all()?;
+    let unnamed = dir.join("origin.new");
+    fs::write(&unnamed, format!("{origin}\n"))?;
+    File::open(&unnamed)?.sync_all()?;
+    fs::rename(unnamed, path)?;
     File::open(dir)?.sync_all()
 }
 

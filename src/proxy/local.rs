@@ -5,7 +5,7 @@
 
 use super::CommitPort;
 use super::pipe::{Pipe, Ready};
-use super::session::Session;
+use super::session::{Session, Taken};
 use crate::capture::{Direction, Milestone};
 use crate::http2::{code, frame};
 use crate::limits::LOCAL_ANSWERS_MS;
@@ -62,6 +62,10 @@ async fn answer<C: CommitPort>(session: &mut Session<C>, client: &TcpStream, mut
                 Ok(())
             }
             Some(Ready::Write) => pipe.write(client),
+            Some(Ready::More) => {
+                observe(session, &mut pipe, reason, &mut told);
+                Ok(())
+            }
             Some(Ready::Read) => read(session, client, &mut pipe, reason, &mut told),
         };
         match result {
@@ -82,9 +86,15 @@ fn read<C: CommitPort>(
     let wanted = session.capture.reader(direction).bytes_wanted(pipe.buffered());
     if pipe.read(client, wanted)? == 0 {
         pipe.is_ended = true;
-        return Ok(());
+    } else {
+        observe(session, pipe, reason, told);
     }
-    while let Some((_, observed)) = session.observe(pipe, direction) {
+    Ok(())
+}
+
+fn observe<C: CommitPort>(session: &mut Session<C>, pipe: &mut Pipe<C>, reason: &str, told: &mut bool) {
+    let direction = Direction::ClientToServer;
+    while let Some(Taken { observed, .. }) = session.observe(pipe, direction) {
         let mut reply = Vec::new();
         for milestone in observed.milestones {
             match milestone {
@@ -93,7 +103,7 @@ fn read<C: CommitPort>(
                 other => session.answers.apply(other),
             }
         }
-        pipe.hold(reply.into(), observed.submission, Vec::new());
+        pipe.hold(reply.into(), 0, observed.submission, Vec::new());
         answer_open(session, pipe, reason, told);
         if let Some(failure) = observed.failure {
             pipe.end();
@@ -103,7 +113,6 @@ fn read<C: CommitPort>(
             break;
         }
     }
-    Ok(())
 }
 
 /// Answers what is open, once the ledger has it (or cannot have it), and tells the client to connect anew.
@@ -119,7 +128,7 @@ fn answer_open<C: CommitPort>(session: &mut Session<C>, pipe: &mut Pipe<C>, reas
     if !std::mem::replace(told, true) {
         reply.extend(session.answers.goaway_gracefully(reason));
     }
-    pipe.hold(reply.into(), submission, Vec::new());
+    pipe.hold(reply.into(), 0, submission, Vec::new());
 }
 
 /// Ends a connection at once, with the reason: for one that there is no room for.

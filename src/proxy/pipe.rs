@@ -7,6 +7,7 @@
 use super::CommitPort;
 use crate::capture::Milestone;
 use crate::entry::{CommitError, Receipt, Submission};
+use crate::limits::HELD_SMALL_DATA_MAX;
 use bytes::{Buf as _, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -29,6 +30,8 @@ pub(super) enum Ready {
     Write,
     /// Bytes can be read, and their submission has a place.
     Read,
+    /// Bytes that were read before can be observed now.
+    More,
 }
 
 /// One direction.
@@ -39,6 +42,10 @@ pub(super) struct Pipe<C: CommitPort> {
     held_bytes: usize,
     out: VecDeque<Bytes>,
     hold_bytes_max: usize,
+    /// Small DATA frames that are held.
+    small_data: usize,
+    /// The buffer holds units that wait for fewer of them.
+    is_waiting: bool,
     has_begun: bool,
     /// The sender has ended, or nothing more is taken from it.
     pub(super) is_ended: bool,
@@ -50,6 +57,7 @@ struct Held<F> {
     /// `None` where nothing had to be committed.
     receipt: Option<F>,
     bytes: Bytes,
+    small_data: usize,
     milestones: Vec<Milestone>,
 }
 
@@ -62,6 +70,8 @@ impl<C: CommitPort> Pipe<C> {
             held_bytes: 0,
             out: VecDeque::new(),
             hold_bytes_max,
+            small_data: 0,
+            is_waiting: false,
             has_begun: false,
             is_ended: false,
             written: 0,
@@ -80,6 +90,10 @@ impl<C: CommitPort> Pipe<C> {
         }
         if !self.out.is_empty() && to.poll_write_ready(cx).is_ready() {
             return Poll::Ready(Ready::Write);
+        }
+        if self.is_waiting {
+            let has_room = self.small_data_room() > 0 && self.port.poll_ready(cx).is_ready();
+            return if has_room { Poll::Ready(Ready::More) } else { Poll::Pending };
         }
         let has_more = !self.is_ended && self.held_bytes < self.hold_bytes_max && from.poll_read_ready(cx).is_ready();
         // A place in the commit queue comes before the bytes: without one, reading on would only move the wait into memory. But an idle
@@ -101,6 +115,16 @@ impl<C: CommitPort> Pipe<C> {
         from.try_read_buf(&mut self.buffer)
     }
 
+    /// Small DATA frames that may still be held. What is held is released at once, so this bounds the burst that the receiver gets.
+    pub(super) fn small_data_room(&self) -> usize {
+        HELD_SMALL_DATA_MAX.saturating_sub(self.small_data)
+    }
+
+    /// Says whether the buffer holds units that only wait for that room.
+    pub(super) fn set_waiting(&mut self, is_waiting: bool) {
+        self.is_waiting = is_waiting;
+    }
+
     /// Bytes read and not yet taken.
     pub(super) fn buffered(&self) -> &[u8] {
         &self.buffer
@@ -112,21 +136,23 @@ impl<C: CommitPort> Pipe<C> {
     }
 
     /// Holds `bytes` until `submission` is committed. The place for it was taken when `poll` said that it can read.
-    pub(super) fn hold(&mut self, bytes: Bytes, submission: Submission, milestones: Vec<Milestone>) {
+    pub(super) fn hold(&mut self, bytes: Bytes, small_data: usize, submission: Submission, milestones: Vec<Milestone>) {
         let receipt = if submission.entries.is_empty() { None } else { Some(self.port.call(submission)) };
         self.held_bytes += bytes.len();
         self.has_begun = true;
-        self.held.push_back(Held { receipt, bytes, milestones });
+        self.small_data += small_data;
+        self.held.push_back(Held { receipt, bytes, small_data, milestones });
     }
 
     /// Puts a frame of attestry's own behind everything held.
     pub(super) fn inject(&mut self, frame: Vec<u8>) {
-        self.hold(frame.into(), Submission::default(), Vec::new());
+        self.hold(frame.into(), 0, Submission::default(), Vec::new());
     }
 
     /// Releases the oldest held bytes; returns what becomes true with them.
     pub(super) fn release(&mut self) -> Vec<Milestone> {
         let Some(held) = self.held.pop_front() else { return Vec::new() };
+        self.small_data -= held.small_data;
         if held.bytes.is_empty() {
             return held.milestones;
         }
@@ -169,6 +195,7 @@ impl<C: CommitPort> Pipe<C> {
     /// and what the other pipe had read of the client goes on being read here.
     pub(super) fn continue_locally(&mut self, from_client: Self) {
         self.held_bytes -= self.held.drain(..).map(|held| held.bytes.len()).sum::<usize>();
+        (self.small_data, self.is_waiting) = (0, from_client.is_waiting);
         self.buffer = from_client.buffer;
         self.is_ended = from_client.is_ended;
     }
@@ -178,12 +205,13 @@ impl<C: CommitPort> Pipe<C> {
         self.end();
         self.held.clear();
         self.out.clear();
-        self.held_bytes = 0;
+        (self.held_bytes, self.small_data) = (0, 0);
     }
 
     /// Takes no more from the sender, and nothing of what was read and not yet observed goes on.
     pub(super) fn end(&mut self) {
         self.buffer.clear();
+        self.is_waiting = false;
         self.is_ended = true;
     }
 }

@@ -5,7 +5,7 @@
 
 use super::CommitPort;
 use super::pipe::{Pipe, Ready};
-use super::session::Session;
+use super::session::{Session, Taken};
 use crate::capture::{Direction, Failure, Side, sender};
 use crate::entry::CommitError;
 use crate::http2::{code, frame};
@@ -141,6 +141,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
                 Err(error) if !is_retry(&error) => return self.write_failed(direction, &error),
                 _ => {}
             },
+            Ready::More => self.observe(direction),
             Ready::Read => {
                 let wanted = self.session.capture.reader(direction).bytes_wanted(pipe.buffered());
                 match pipe.read(from, wanted) {
@@ -163,13 +164,13 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         let is_down = direction == Direction::ServerToClient;
         let pipe = if is_down { &mut self.down } else { &mut self.up };
         let mut commits = false;
-        while let Some((bytes, mut observed)) = self.session.observe(pipe, direction) {
+        while let Some(Taken { bytes, small_data, mut observed }) = self.session.observe(pipe, direction) {
             commits |= !observed.submission.entries.is_empty();
             if !is_down {
                 // The client waits for an answer from the moment it has asked, whether or not the question went on.
                 observed.milestones.drain(..).for_each(|milestone| self.session.answers.apply(milestone));
             }
-            pipe.hold(bytes, observed.submission, observed.milestones);
+            pipe.hold(bytes, small_data, observed.submission, observed.milestones);
             if let Some(failure) = observed.failure {
                 return self.fail(direction, &failure);
             }
@@ -218,7 +219,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         if !rest.is_empty() {
             let now = self.session.options.clock.unix_nanos();
             let observed = self.session.capture.truncated(direction, &rest, now);
-            pipe.hold(rest, observed.submission, Vec::new());
+            pipe.hold(rest, 0, observed.submission, Vec::new());
         }
         pipe.is_ended = true;
     }

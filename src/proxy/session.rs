@@ -6,7 +6,7 @@ use super::{CommitPort, Options};
 use crate::capture::{Connection, Direction, Ending, Failure, Ids, Observed, Side};
 use crate::entry::{Body, CommitError, PendingEntry, Receipt, Submission};
 use crate::generated::v1;
-use crate::http2::{PREFACE, code};
+use crate::http2::{PREFACE, Prefix, code};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -19,6 +19,21 @@ pub(super) struct Session<C: CommitPort> {
     pub(super) answers: Answers,
     /// The client's preface has passed.
     preface_passed: bool,
+}
+
+/// What was taken from a pipe's buffer.
+pub(super) struct Taken {
+    /// What may go on once the evidence is committed.
+    pub(super) bytes: Bytes,
+    /// Small DATA frames in it.
+    pub(super) small_data: usize,
+    pub(super) observed: Observed,
+}
+
+impl Taken {
+    fn nothing(observed: Observed) -> Self {
+        Self { bytes: Bytes::new(), small_data: 0, observed }
+    }
 }
 
 /// How a connection came, and where it went.
@@ -75,30 +90,34 @@ impl<C: CommitPort> Session<C> {
     }
 
     /// Takes what the pipe has read as far as it consists of complete units, and observes it; `None` where more must be read first.
-    pub(super) fn observe(&mut self, pipe: &mut Pipe<C>, direction: Direction) -> Option<(Bytes, Observed)> {
+    pub(super) fn observe(&mut self, pipe: &mut Pipe<C>, direction: Direction) -> Option<Taken> {
+        let room = pipe.small_data_room();
+        pipe.set_waiting(room == 0 && !pipe.buffered().is_empty());
+        if room == 0 {
+            return None;
+        }
         let now = self.now();
         if direction == Direction::ClientToServer && !self.preface_passed {
             return self.preface(pipe, now);
         }
-        match self.capture.reader(direction).complete_len(pipe.buffered()) {
-            Ok(0) => None,
-            Ok(length) => {
-                let chunk = pipe.take(length);
-                let mut observed = self.capture.observe(direction, &chunk, now);
-                observed.submission.wire_bytes = observed.forward as u64;
-                Some((chunk.slice(..observed.forward), observed))
+        match self.capture.reader(direction).prefix(pipe.buffered(), room) {
+            Ok(Prefix { len: 0, .. }) => None,
+            Ok(Prefix { len, small_data }) => {
+                let chunk = pipe.take(len);
+                let observed = self.capture.observe(direction, &chunk, now);
+                Some(Taken { bytes: chunk.slice(..observed.forward), small_data, observed })
             }
-            Err(error) => Some((Bytes::new(), self.capture.refuse(direction, &error, now))),
+            Err(error) => Some(Taken::nothing(self.capture.refuse(direction, &error, now))),
         }
     }
 
     /// The client's first 24 bytes (RFC 9113 section 3.4). Another protocol shows at its first byte that differs.
-    fn preface(&mut self, pipe: &mut Pipe<C>, now: u64) -> Option<(Bytes, Observed)> {
+    fn preface(&mut self, pipe: &mut Pipe<C>, now: u64) -> Option<Taken> {
         let length = pipe.buffered().len().min(PREFACE.len());
         if pipe.buffered()[..length] != PREFACE[..length] {
             let reason = "the client does not speak HTTP/2 (its first bytes are not the preface of RFC 9113 section 3.4)";
             let failure = Failure { code: code::PROTOCOL_ERROR, reason: reason.into() };
-            return Some((Bytes::new(), self.capture.not_readable(Direction::ClientToServer, failure, now)));
+            return Some(Taken::nothing(self.capture.not_readable(Direction::ClientToServer, failure, now)));
         }
         if length < PREFACE.len() {
             return None;
@@ -106,7 +125,7 @@ impl<C: CommitPort> Session<C> {
         self.preface_passed = true;
         let forward = PREFACE.len();
         let observed = Observed { submission: Submission::default(), forward, milestones: Vec::new(), failure: None };
-        Some((pipe.take(forward), observed))
+        Some(Taken { bytes: pipe.take(forward), small_data: 0, observed })
     }
 
     /// Whether the client has shown that it speaks HTTP/2.

@@ -255,16 +255,25 @@ impl End {
         let (mut source, target, watch) = (stream.try_clone().unwrap(), Arc::clone(&inbox), Arc::clone(watch));
         let reader = thread::spawn(move || {
             let mut buffer = vec![0; 64 * 1024];
+            let _end = Ending(Arc::clone(&target));
             while let Ok(count @ 1..) = source.read(&mut buffer) {
                 let mut content = target.lock();
                 content.bytes.extend(&buffer[..count]);
                 watch(way, &content.bytes);
                 target.changed.notify_all();
             }
-            target.lock().has_ended = true;
-            target.changed.notify_all();
         });
         Self { stream, inbox, reader: Some(reader) }
+    }
+}
+
+/// Says that nothing more comes, also where a watch has failed.
+struct Ending(Arc<Inbox>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.lock().has_ended = true;
+        self.0.changed.notify_all();
     }
 }
 

@@ -198,6 +198,13 @@ fn statuses() -> Vec<Case> {
             json!({"payload_size": 1000, "end_after": 3, "response_size": 8}),
         )
         .must(json!({"code": 0, "messages": 1, "bytes": 8})),
+        // The server's end and its reset cross a message that is still coming in.
+        early(
+            "early_end_within_message",
+            "bidi",
+            json!({"payload_size": MIB, "end_after": 1, "response_count": 1}),
+        )
+        .must(json!({"code": 0, "messages": 1})),
         early("early_end_bidi", "bidi", json!({"payload_size": 1000, "end_after": 3, "response_count": 1}))
             .must(json!({"code": 0, "messages": 3})),
     ]

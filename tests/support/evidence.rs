@@ -65,12 +65,20 @@ impl Evidence {
 
     fn add(&mut self, events: &v1::CallEvents, mut payload: &[u8]) {
         for event in &events.events {
-            if let Some(name) = event.header.as_ref().and_then(|header| header.fields.iter().find(|field| field.name == "x-call")) {
+            if let Some(name) = event
+                .header
+                .as_ref()
+                .and_then(|header| header.fields.iter().find(|field| field.name == "x-call"))
+            {
                 let name = String::from_utf8(name.value.to_vec()).unwrap();
                 self.names.insert(events.call.to_vec(), name);
             }
             let name = self.names.get(events.call.as_ref()).expect("a call's first event names it").clone();
-            let way = if events.direction() == v1::Direction::ClientToServer { Way::Request } else { Way::Response };
+            let way = if events.direction() == v1::Direction::ClientToServer {
+                Way::Request
+            } else {
+                Way::Response
+            };
             let call = self.calls.entry((name, way)).or_default();
             match event.r#type() {
                 EventType::ClientHalfClose | EventType::ServerTrailer => call.ended = true,
@@ -97,7 +105,9 @@ impl Evidence {
         if !call.data.starts_with(data) {
             let same = call.data.iter().zip(data).take_while(|(one, other)| one == other).count();
             let (received, held) = (data.len(), call.data.len());
-            return Some(format!("{way:?} of {name}: {received} bytes received, {held} in the ledger, the same up to {same}"));
+            return Some(format!(
+                "{way:?} of {name}: {received} bytes received, {held} in the ledger, the same up to {same}"
+            ));
         }
         let lacks = (*ended && !call.ended) || (*cancelled && !call.cancelled);
         lacks.then(|| format!("{way:?} of {name}: its end was received and is not in the ledger"))
@@ -106,7 +116,12 @@ impl Evidence {
     /// Everything that the peers received must be there.
     pub(crate) fn must_cover<'a>(&self, receipts: impl IntoIterator<Item = &'a Receipt>) {
         let missing: Vec<String> = receipts.into_iter().filter_map(|receipt| self.missing(receipt)).collect();
-        assert!(missing.is_empty(), "{} receipts are not covered:\n{}", missing.len(), missing[..missing.len().min(20)].join("\n"));
+        assert!(
+            missing.is_empty(),
+            "{} receipts are not covered:\n{}",
+            missing.len(),
+            missing[..missing.len().min(20)].join("\n")
+        );
     }
 
     /// Shows that the comparison can fail: the receipt of a whole call with a byte changed or more, of another call, or cancelled.

@@ -111,6 +111,7 @@ impl LedgerMaker {
             segment: self.segment,
             offset: file.metadata().unwrap().len(),
             last_leaf: self.previous,
+            checkpoint: self.checkpoint(),
         };
         let file =
             fs::OpenOptions::new().write(true).create(true).truncate(false).open(head::path(&self.folder));
@@ -325,6 +326,11 @@ impl LogParts {
         }
         places
     }
+}
+
+/// Where the checksum of a head file begins: behind its hashes, and before the note that verifiers need not read.
+pub fn head_checksum_at(head: &[u8]) -> usize {
+    100 + 32 * u32::from_le_bytes(head[96..100].try_into().unwrap()) as usize
 }
 
 /// Copies a ledger's files.

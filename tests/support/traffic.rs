@@ -1,10 +1,9 @@
 //! Peers that know exactly what they received: an echoing HTTP/2 server and a client that keeps calls open, on plain
 //! threads and sockets, with every byte that they read kept as it came.
 //!
-//! gRPC calls, unary and streaming mixed, messages cut into DATA frames at random places, some calls cancelled. Nothing is
-//! judged while it runs: `Receipt::of` takes the kept bytes apart afterwards. Windows are opened wide once, so nobody
-//! has to count them. Header blocks are literals, which the relay forwards as they are. Not here: the ledger
-//! (`evidence.rs`), processes (`process.rs`).
+//! Nothing is judged while they run: `Receipts::of` takes the kept bytes apart afterwards. Windows are opened wide once, so
+//! nobody has to count them. Header blocks are literals, which the relay forwards as they are. Not here: what is sent
+//! (`load.rs`), the ledger (`evidence.rs`), processes (`process.rs`).
 #![allow(dead_code)] // Each test binary that takes this module in uses its own part of it.
 
 use std::collections::BTreeMap;
@@ -14,7 +13,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What every client sends first (RFC 9113 section 3.4).
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
@@ -24,16 +24,13 @@ const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
-const CANCEL: u32 = 8;
+pub(crate) const CANCEL: u32 = 8;
 
 /// The largest window (RFC 9113 section 6.9.1): more than any test here sends on one connection.
 const WINDOW: u32 = (1 << 31) - 1;
 
-/// Calls that one client keeps open at a time.
-const OPEN_CALLS_MAX: usize = 6;
-
 /// A peer that hears nothing for so long has met a defect, not a slow machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One frame's bytes.
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -93,7 +90,7 @@ pub(crate) fn greeting() -> Vec<u8> {
 fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let text = |text: &str| {
         assert!(text.len() < 127, "a length of one byte");
-        [&[text.len() as u8], text.as_bytes()].concat()
+        [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat()
     };
     fields.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
 }
@@ -237,6 +234,9 @@ impl Receipts {
 /// A connection's bytes as they were read.
 type Kept = Arc<Mutex<Vec<u8>>>;
 
+/// The connections of a server, each with the thread that serves it.
+type Connections = Arc<Mutex<Vec<(JoinHandle<()>, Kept)>>>;
+
 /// Reads until the end, whatever ends it; `keep` has all bytes before `each` sees a frame of them.
 pub(crate) fn read_all(mut socket: &TcpStream, mut keep: impl FnMut(&[u8]), mut each: impl FnMut(&Frame)) {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -264,7 +264,7 @@ pub(crate) fn read_all(mut socket: &TcpStream, mut keep: impl FnMut(&[u8]), mut 
 /// A server that sends each DATA frame back as `answer` turns it, and a trailer at the end.
 pub(crate) struct EchoServer {
     pub(crate) addr: SocketAddr,
-    connections: Arc<Mutex<Vec<(JoinHandle<()>, Kept)>>>,
+    connections: Connections,
 }
 
 impl EchoServer {
@@ -272,7 +272,7 @@ impl EchoServer {
     pub(crate) fn start(answer: fn(&[u8]) -> Vec<u8>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        let connections: Arc<Mutex<Vec<(JoinHandle<()>, Kept)>>> = Arc::default();
+        let connections = Connections::default();
         let sink = Arc::clone(&connections);
         thread::spawn(move || {
             for socket in listener.incoming() {
@@ -394,6 +394,11 @@ impl Client {
         self.wait(|progress| progress.ended_calls >= calls)
     }
 
+    /// Waits until more than `ended` calls have ended or one was refused; false where the connection ended first.
+    pub(crate) fn wait_for_progress(&self, ended: usize) -> bool {
+        self.wait(|progress| progress.ended_calls > ended || progress.refusals > 0)
+    }
+
     /// Waits until attestry has answered or reset a call itself; false where the connection ended first.
     pub(crate) fn wait_for_refusal(&self) -> bool {
         self.wait(|progress| progress.refusals > 0)
@@ -411,7 +416,7 @@ impl Client {
     }
 
     /// Calls that have ended, and those that attestry has refused.
-    fn so_far(&self) -> (usize, usize) {
+    pub(crate) fn so_far(&self) -> (usize, usize) {
         let progress = self.progress.0.lock().unwrap();
         (progress.ended_calls, progress.refusals)
     }
@@ -423,106 +428,5 @@ impl Client {
         let (progress, timeout) = changed.wait_timeout_while(guard, PATIENCE, waiting).unwrap();
         assert!(!timeout.timed_out(), "nothing more came within {PATIENCE:?}");
         until(&progress)
-    }
-}
-
-/// Calls without end from one client, until its connection ends. `name` makes the calls' names unique; `each` hears of
-/// every call that has ended.
-pub(crate) fn load(addr: SocketAddr, name: &str, random: &mut Random, each: &dyn Fn()) -> Receipts {
-    let Some(client) = Client::connect(addr) else { return Receipts::default() };
-    let mut open: Vec<Vec<Vec<u8>>> = Vec::new();
-    let (mut begun, mut over, mut told) = (0, 0, 0);
-    loop {
-        let (ended, refusals) = client.so_far();
-        if refusals > 0 {
-            // Nothing more is asked of a sidecar that refuses; what it still sends is read to the end.
-            client.close();
-            break;
-        }
-        (told..ended).for_each(|_| each());
-        told = ended;
-        if open.len() < OPEN_CALLS_MAX && random.below(3) == 0 {
-            // Its first frames leave at once: streams are opened in the order of their numbers (RFC 9113 section 5.1.1).
-            let mut frames = call_frames(2 * begun + 1, &format!("{name}-{begun}"), random);
-            begun += 1;
-            if !client.write(&frames.remove(0)) {
-                break;
-            }
-            if !frames.is_empty() {
-                open.push(frames);
-            }
-        } else if begun as usize > ended + over + 4 * OPEN_CALLS_MAX {
-            // Not more ahead of the server than that.
-            if !client.wait(|progress| progress.ended_calls > ended || progress.refusals > 0) {
-                break;
-            }
-            continue;
-        }
-        if open.is_empty() {
-            continue;
-        }
-        let at = random.below(open.len());
-        let take = 1 + random.below(3).min(open[at].len() - 1);
-        let bytes: Vec<u8> = open[at].drain(..take).flatten().collect();
-        if open[at].is_empty() {
-            let is_cancelled = bytes.ends_with(&CANCEL.to_be_bytes());
-            over += usize::from(is_cancelled);
-            open.swap_remove(at);
-        }
-        if !client.write(&bytes) {
-            break;
-        }
-    }
-    // What arrived before the end is still to be read.
-    client.finish()
-}
-
-/// The frames of one call: unary, or some messages in DATA frames that begin and end anywhere.
-fn call_frames(stream: u32, call: &str, random: &mut Random) -> Vec<Vec<u8>> {
-    let messages = if random.below(2) == 0 { 1 } else { 1 + random.below(6) };
-    let bytes: Vec<u8> = (0..messages)
-        .flat_map(|number| {
-            let mut bytes = format!("{call}/{number}:").into_bytes();
-            let room = if random.below(32) == 0 { 20_000 } else { 600 };
-            bytes.extend((0..random.below(room)).map(|_| random.next() as u8));
-            message(&bytes)
-        })
-        .collect();
-    let path = if messages == 1 { "/echo.Echo/Unary" } else { "/echo.Echo/Stream" };
-    let first = open_call(stream, path, call);
-    let mut frames = Vec::new();
-    let mut rest = &bytes[..];
-    while !rest.is_empty() {
-        let length = if messages == 1 { 16_384 } else { 1 + random.below(4_000) };
-        let (now, later) = rest.split_at(length.min(rest.len()));
-        frames.push(data(stream, now, messages == 1 && later.is_empty()));
-        rest = later;
-    }
-    if messages > 1 {
-        let is_cancelled = random.below(8) == 0 && std::env::var("H10").is_err();
-        frames.push(if is_cancelled { cancel(stream) } else { data(stream, &[], true) });
-    } else {
-        // A unary call's headers and message leave together, as from real clients.
-        let unary = [first, frames.concat()].concat();
-        return vec![unary];
-    }
-    frames.insert(0, first);
-    frames
-}
-
-/// Numbers that are random enough for a load and the same for the same seed (splitmix64).
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `end`, which is not 0.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).unwrap()
     }
 }

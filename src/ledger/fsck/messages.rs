@@ -41,6 +41,10 @@ pub(super) enum Break {
     Gap,
     /// What was before is not known.
     Unknown,
+    /// A writer has started: nothing of a connection before it goes on.
+    Started,
+    /// This connection has closed: nothing of it goes on.
+    Closed(u64),
 }
 
 /// For whom an entry is.
@@ -59,6 +63,8 @@ pub(super) fn route(at: At, position: u64, leaf: Leaf, shards: usize) -> Route {
     match leaf.entry.map(|entry| entry.body) {
         None => Route::All(Break::Gap),
         Some(Some(Body::Gap(gap))) if gap.forwarded => Route::All(Break::Gap),
+        Some(Some(Body::Started(_))) => Route::All(Break::Started),
+        Some(Some(Body::ConnectionClosed(closed))) => Route::All(Break::Closed(closed.connection)),
         Some(Some(Body::CallEvents(events))) => {
             if !events.events.iter().any(|event| event.message.is_some() || ends_call(event)) {
                 return Route::None;
@@ -74,16 +80,14 @@ pub(super) fn route(at: At, position: u64, leaf: Leaf, shards: usize) -> Route {
     }
 }
 
-/// Whether messages that are still open end with this event.
+/// Whether messages that are still open end with this event. A reset ends none: frames on the way still count.
 fn ends_call(event: &v1::Event) -> bool {
-    matches!(
-        event.r#type(),
-        EventType::Cancel | EventType::Reset | EventType::LocalAnswer | EventType::Abandoned
-    )
+    matches!(event.r#type(), EventType::LocalAnswer | EventType::Abandoned)
 }
 
 /// A message of which more is to come.
 struct Open {
+    connection: u64,
     direction: i32,
     message: u64,
     /// Where its next segment begins.
@@ -121,11 +125,14 @@ impl<'a> Messages<'a> {
                     self.call(*at, *position, events, &cut(body, payload.as_ref()));
                 }
             }
-            Item::Break(kind) => {
+            Item::Break(Break::Gap) => self.gaps += 1,
+            Item::Break(Break::Unknown) => {
                 self.gaps += 1;
-                if matches!(kind, Break::Unknown) {
-                    self.open.clear();
-                }
+                self.open.clear();
+            }
+            Item::Break(Break::Started) => self.open.clear(),
+            Item::Break(Break::Closed(connection)) => {
+                self.open.retain(|_, open| open.iter().all(|open| open.connection != *connection));
             }
         }
     }
@@ -214,6 +221,7 @@ impl<'a> Messages<'a> {
 
     fn reopen(&mut self, call: &v1::CallEvents, segment: &v1::MessageSegment, hash: Option<Sha256>) {
         let open = Open {
+            connection: call.connection,
             direction: call.direction,
             message: segment.message,
             offset: segment.offset.saturating_add(segment.length),

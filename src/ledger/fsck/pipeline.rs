@@ -15,7 +15,7 @@ use crate::ledger::segment::Segment;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 /// Frames of one batch: enough that passing it on costs nothing beside them, few enough that a batch is a few milliseconds of work.
 const BATCH_FRAMES_MAX: usize = 64;
@@ -46,12 +46,11 @@ pub(super) fn run(
     let threads = threads.map_or(1, NonZeroUsize::get);
     let checker = Checker { key: known.key.as_ref(), origin: known.origin.as_deref(), sink };
     thread::scope(|scope| {
-        let mut work = Vec::new();
-        let mut content = Vec::new();
+        let (mut work, mut content, mut checkers) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..threads {
             let (to_checker, from_walk) = sync_channel(BATCHES_WAITING_MAX);
             let (to_log, from_checker) = sync_channel(BATCHES_WAITING_MAX);
-            scope.spawn(move || check(checker, &from_walk, &to_log));
+            checkers.push(scope.spawn(move || check(checker, &from_walk, &to_log)));
             work.push(to_checker);
             content.push(from_checker);
         }
@@ -76,12 +75,12 @@ pub(super) fn run(
             done: Progress { done_bytes: 0, total_bytes: total_bytes(ledger, known) },
         };
         let (log, rows) = collector.run(&content);
-        let walk = walk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // Had one of the checkers panicked, the others would wait for this thread to take more from them.
+        drop(content);
+        checkers.into_iter().for_each(join);
+        let walk = join(walk);
         rows.end(walk.size);
-        let unchecked = messages
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        match unchecked.sum::<u64>() {
+        match messages.into_iter().map(join).sum::<u64>() {
             0 => {}
             count => sink.remark(format!(
                 "{count} segments of messages could not be checked, because something before them is missing or not stored."
@@ -89,6 +88,11 @@ pub(super) fn run(
         }
         End { walk, log }
     })
+}
+
+/// A panic in one stage is a panic of the whole: a verdict on a part would be none.
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn total_bytes(ledger: &Path, known: &Known) -> u64 {
