@@ -142,6 +142,9 @@ pub const BATCH_ENTRIES_MAX: usize = 16_384;
 /// Rows of the lookup tables that wait for sled. Past it they are made from the segments instead, later.
 pub const INDEX_QUEUE_MAX: usize = 65_536;
 
+/// Time between two batches of rows: how far the lookup tables may be behind.
+pub const INDEX_INTERVAL_MS: u64 = 100;
+
 /// Time between two flushes of the lookup tables: they can always be rebuilt, so only how much has to be read again.
 pub const INDEX_FLUSH_INTERVAL_MS: u64 = 1_000;
 

@@ -124,7 +124,10 @@ fn every_kind_of_frame_that_is_evidence_waits() {
             let mut rig = with_a_call();
             let number = rig.port.held().len();
             rig.send(way, &frame);
-            assert!(rig.port.wait(PATIENCE, |held| held.len() == number + 1), "{name} {way:?} is not recorded");
+            assert!(
+                rig.port.wait(PATIENCE, |held| held.len() == number + 1),
+                "{name} {way:?} is not recorded"
+            );
             rig.send(way.back(), &frames::ping(flag::ACK, *b"marker!!"));
             rig.arrives(way.back());
             rig.is_silent(way, Duration::ZERO);
@@ -168,7 +171,8 @@ fn what_is_held_is_bounded() {
         rig.commit_next();
         rig.arrives(Way::Up);
         let first = rig.port.held().len();
-        let opening = if way == Way::Down { [frames::settings(&[]), response(1)].concat() } else { Vec::new() };
+        let opening =
+            if way == Way::Down { [frames::settings(&[]), response(1)].concat() } else { Vec::new() };
         let flood = [opening, data(1, 16_000).repeat(1_000)].concat();
         rig.send(way, &flood);
         let sum = |held: &[Held]| held[first..].iter().map(|held| held.wire_bytes).sum::<u64>();
@@ -225,7 +229,8 @@ fn a_refusal_ends_calls_and_forwards_nothing() {
         let answer = frames.iter().find(|frame| frame.kind() == kind::HEADERS).unwrap();
         assert!(answer.stream() == 3 && answer.has(flag::END_STREAM), "{way:?}: {answer:?}");
         let fields = hpack::Decoder::new().decode(answer.fragment().unwrap()).unwrap();
-        let value = |name: &str| fields.iter().find(|field| field.0 == name.as_bytes()).map(|field| field.1.clone());
+        let value =
+            |name: &str| fields.iter().find(|field| field.0 == name.as_bytes()).map(|field| field.1.clone());
         assert_eq!(value("grpc-status"), Some(b"14".to_vec()));
         let message = String::from_utf8(value("grpc-message").unwrap()).unwrap();
         assert!(message.contains("ledger") && message.contains("disk full"), "{message}");

@@ -16,14 +16,20 @@ fn the_demo_shows_calls_a_timeline_and_both_verdicts() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     for method in ["GetBalance", "Deposit", "Statement", "Transfer"] {
-        assert!(text.contains(&format!("/attestry.demo.v1.Accounts/{method}")), "{method} is not listed:\n{text}");
+        assert!(
+            text.contains(&format!("/attestry.demo.v1.Accounts/{method}")),
+            "{method} is not listed:\n{text}"
+        );
     }
     for status in ["OK", "NOT_FOUND", "CANCELLED"] {
         assert!(text.contains(status), "no call is {status}:\n{text}");
     }
     assert!(text.contains("SERVER_MESSAGE"), "no timeline:\n{text}");
     assert!(text.contains("intact"), "no green verdict:\n{text}");
-    assert!(text.contains("payload-digest") || text.contains("damaged-frame"), "the flipped bit is not named:\n{text}");
+    assert!(
+        text.contains("payload-digest") || text.contains("damaged-frame"),
+        "the flipped bit is not named:\n{text}"
+    );
     assert!(!text.contains("alice-s-token"), "a secret is shown:\n{text}");
     assert_eq!(folder.path().read_dir().unwrap().count(), 0, "the demo cleans up behind itself");
 }

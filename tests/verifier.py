@@ -518,9 +518,14 @@ class OpenMessages:
     def __init__(self):
         self._open = OrderedDict()
         self._lossy = False  # something was forgotten: a segment may lack its predecessor without a fault
+        self._gaps = 0  # behind one, a segment may lack its predecessor; one that lacks none must still match
 
     def forget(self):
         self._open.clear()
+        self._lossy = True
+
+    def gap(self):
+        self._gaps += 1
         self._lossy = True
 
     def end_call(self, call):
@@ -528,7 +533,7 @@ class OpenMessages:
             self._open.pop((call, direction), None)
 
     def end_connection(self, connection):
-        for key in [key for key, message in self._open.items() if message[3] == connection]:
+        for key in [key for key, message in self._open.items() if message[4] == connection]:
             del self._open[key]
 
     def end_all(self):
@@ -554,7 +559,7 @@ class OpenMessages:
                 digest = None
         if not segment.get("end", False):
             self._open[(call, direction)] = (
-                number, offset + segment.get("length", 0), digest, connection)
+                number, offset + segment.get("length", 0), digest, self._gaps, connection)
             if len(self._open) > OPEN_MESSAGES_MAX:
                 self._open.popitem(last=False)
                 self._lossy = True
@@ -563,6 +568,8 @@ class OpenMessages:
     def _order_fault(self, previous, number, offset):
         if previous is None:
             expected = 0 if offset and not self._lossy else offset
+        elif previous[3] != self._gaps:
+            expected = offset
         elif previous[0] != number:
             return f"a segment of message {number} stands where message {previous[0]} has not ended"
         else:
@@ -837,12 +844,12 @@ class Verifier:
     def check_entry(self, index, data, payload, payload_length, fault):
         self.newest_body = None
         if not 1 <= len(data) <= ENTRY_LENGTH_MAX_BYTES:
-            self.messages.forget()
+            self.messages.gap()
             return fault("entry-encoding", f"the entry has {len(data)} bytes, expected 1 to {ENTRY_LENGTH_MAX_BYTES}")
         try:
             entry = decode("Entry", data)
         except Undecodable as error:
-            self.messages.forget()
+            self.messages.gap()
             return fault("entry-encoding", f"the entry does not decode: {error}")
         self.newest_body = next((body for body in BODIES if body in entry), None)
         if entry.get("index", 0) != index:
@@ -859,7 +866,7 @@ class Verifier:
             fault("genesis", f"the entry's body is {self.newest_body}, and only entry 0 is and must be `opened`")
         self.check_payload(entry, payload, payload_length, fault)
         if entry.get("gap", {}).get("forwarded", False):
-            self.messages.forget()
+            self.messages.gap()
         if self.newest_body == "connection_closed":
             self.messages.end_connection(entry["connection_closed"].get("connection", 0))
         if self.newest_body == "started":

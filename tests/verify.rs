@@ -10,7 +10,8 @@
 mod ledger_maker;
 
 use attestry::generated::v1;
-use attestry::ledger::fsck::{self, FaultKind, Options, Report, Row, Verdict};
+use attestry::ledger::fsck::{self, FaultKind, Options, Report, Verdict};
+use attestry::ledger::row::Row;
 use attestry::ledger::segment as segments;
 use attestry::merkle::CompactRange;
 use attestry::note::{Checkpoint, VerifierKey};
@@ -1047,8 +1048,8 @@ fn rows_of_the_lookup_tables_are_held_against_the_segments() {
     for (frame, (segment, offset)) in parts.clone().frames().zip(parts.places()) {
         frame.entries.iter().for_each(|(entry, _)| range.push(attestry::merkle::leaf_hash(entry)));
         let length = frame.encode().len() as u32;
-        let (size_after, root) = (range.size(), range.root());
-        rows.push(Row { first_index: frame.first_index, segment, offset, length, size_after, root });
+        let (end_index, root) = (range.size(), range.root());
+        rows.push(Row { first_index: frame.first_index, segment, offset, length, end_index, root });
     }
     let verify = |rows: Vec<Row>| {
         let rows: fsck::Rows = Box::new(rows.into_iter().map(Ok));

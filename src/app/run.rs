@@ -53,7 +53,12 @@ impl Running {
             .with_context(|| format!("cannot listen on {} ([proxy] listen)", config.proxy.listen))?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let counters = Arc::new(Counters::default());
-        let ledger = Ledger::start(&ledger_options(config), Arc::clone(&clock), Arc::clone(&counters), started(config))?;
+        let ledger = Ledger::start(
+            &ledger_options(config),
+            Arc::clone(&clock),
+            Arc::clone(&counters),
+            started(config),
+        )?;
         tracing::info!(ledger = %config.ledger.dir.display(), key = %ledger.verifier_key(), "ledger open");
         let drain = DrainSignals { started: CancellationToken::new(), expired: CancellationToken::new() };
         let options = proxy::Options {
@@ -62,14 +67,22 @@ impl Running {
             hold_bytes_max: config.limits.hold_bytes_max,
             limits: limits(config),
             connections_max: config.limits.connections_max.get(),
-            policy: Policy { level: level(config.capture.level), redactor: Redactor::new(ledger.redaction_key()) },
+            policy: Policy {
+                level: level(config.capture.level),
+                redactor: Redactor::new(ledger.redaction_key()),
+            },
             port: ledger.handle(),
             clock,
             counters: Arc::clone(&counters),
             drain: drain.clone(),
         };
-        let workers = config.proxy.workers.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
-        let listeners = Listeners::start(listener, workers, options).context("cannot start the data path")?;
+        let workers = config
+            .proxy
+            .workers
+            .or_else(|| thread::available_parallelism().ok())
+            .unwrap_or(NonZeroUsize::MIN);
+        let listeners =
+            Listeners::start(listener, workers, &options).context("cannot start the data path")?;
         Ok(Self { ledger, listeners, drain, counters })
     }
 

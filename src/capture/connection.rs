@@ -187,7 +187,8 @@ impl Connection {
         let reason = "the connection ended within this frame";
         let event = self.stray_event(0, kind, 0, reason, rest);
         // A header block that is cut cannot be decoded, so secrets cannot be taken out of it: its digest is all that is kept.
-        let is_block = matches!(kind, frame::kind::HEADERS | frame::kind::PUSH_PROMISE | frame::kind::CONTINUATION);
+        let is_block =
+            matches!(kind, frame::kind::HEADERS | frame::kind::PUSH_PROMISE | frame::kind::CONTINUATION);
         let payload_stored = event.payload_stored && !is_block;
         self.push_connection(v1::ConnectionEvent { payload_stored, ..event }, rest.clone());
         let submission = self.submission(direction, rest.len() as u64, now_unix_nanos);
@@ -209,7 +210,8 @@ impl Connection {
 
     /// The connection's last evidence: calls that it leaves open, and its own end.
     pub fn close(&mut self, ending: Ending, now_unix_nanos: u64) -> Submission {
-        let direction = if ending.side == Side::Server { Direction::ServerToClient } else { Direction::ClientToServer };
+        let direction =
+            if ending.side == Side::Server { Direction::ServerToClient } else { Direction::ClientToServer };
         for (_, mut stream) in std::mem::take(&mut self.streams) {
             if !stream.is_reset {
                 stream.note(direction, EventType::Abandoned, &ending.reason, &self.policy, &mut self.drafts);
@@ -287,7 +289,8 @@ impl Connection {
         }
         let Some(stream) = self.streams.get_mut(&id) else {
             let (block, beside) = self.policy.redactor.block(fields, malformed.map_or("", Malformed::as_str));
-            let payload = beside.unwrap_or_else(|| v1::FieldList { fields: block.fields }.encode_to_vec().into());
+            let payload =
+                beside.unwrap_or_else(|| v1::FieldList { fields: block.fields }.encode_to_vec().into());
             self.stray(id, frame::kind::HEADERS, 0, "a header block on a stream that is not open", payload);
             return Ok(());
         };
@@ -302,7 +305,10 @@ impl Connection {
     fn begin_call(&mut self, id: u32, fields: &[Field]) -> Result<(), Failure> {
         if self.streams.len() >= self.limits.streams_max {
             self.counters.streams_over_bound.add(1);
-            let reason = format!("more than {} streams open on one connection (limits.streams_max)", self.limits.streams_max);
+            let reason = format!(
+                "more than {} streams open on one connection (limits.streams_max)",
+                self.limits.streams_max
+            );
             return Err(self.broken_bound(code::ENHANCE_YOUR_CALM, reason));
         }
         let stream = Stream::new(id, self.ids.call(), fields);
@@ -316,7 +322,13 @@ impl Connection {
 
     fn data(&mut self, direction: Direction, id: u32, data: &Bytes, end_stream: bool) {
         let Some(stream) = self.streams.get_mut(&id) else {
-            self.stray(id, frame::kind::DATA, u8::from(end_stream), "DATA on a stream that is not open", data.clone());
+            self.stray(
+                id,
+                frame::kind::DATA,
+                u8::from(end_stream),
+                "DATA on a stream that is not open",
+                data.clone(),
+            );
             return;
         };
         let seen = stream.data(direction, data, end_stream, &self.policy, &mut self.drafts);
@@ -329,7 +341,7 @@ impl Connection {
     }
 
     fn push_promise(&mut self, id: u32, promised: u32, fields: Vec<Field>, malformed: Option<Malformed>) {
-        let is_free = promised != 0 && promised % 2 == 0 && !self.streams.contains_key(&promised);
+        let is_free = promised != 0 && promised.is_multiple_of(2) && !self.streams.contains_key(&promised);
         if is_free && self.streams.len() < self.limits.streams_max {
             // The promised response is a call of its own, whose request is the promise.
             let mut pushed = Stream::new(promised, self.ids.call(), &fields);
@@ -391,7 +403,8 @@ impl Connection {
         let unacknowledged = &mut self.side(direction).unacknowledged;
         unacknowledged.push_back(size);
         if unacknowledged.len() > UNACKNOWLEDGED_SETTINGS_MAX {
-            let reason = format!("more than {UNACKNOWLEDGED_SETTINGS_MAX} SETTINGS without an acknowledgement");
+            let reason =
+                format!("more than {UNACKNOWLEDGED_SETTINGS_MAX} SETTINGS without an acknowledgement");
             return Err(self.broken_bound(code::ENHANCE_YOUR_CALM, reason));
         }
         Ok(())
@@ -420,7 +433,14 @@ impl Connection {
         self.push_connection(event, payload);
     }
 
-    fn stray_event(&self, stream: u32, kind: u8, flags: u8, reason: &str, payload: &Bytes) -> v1::ConnectionEvent {
+    fn stray_event(
+        &self,
+        stream: u32,
+        kind: u8,
+        flags: u8,
+        reason: &str,
+        payload: &Bytes,
+    ) -> v1::ConnectionEvent {
         v1::ConnectionEvent {
             r#type: ConnectionEventType::StrayFrame.into(),
             stream,
@@ -439,13 +459,22 @@ impl Connection {
     /// The payload's part of a connection event.
     fn payload_event(&self, payload: &Bytes) -> v1::ConnectionEvent {
         let payload_stored = !payload.is_empty() && self.policy.level == super::Level::RequestResponse;
-        let payload_sha256 = if payload_stored { Bytes::copy_from_slice(&Sha256::digest(payload)) } else { Bytes::new() };
-        v1::ConnectionEvent { payload_length: payload.len() as u64, payload_sha256, payload_stored, ..Default::default() }
+        let payload_sha256 =
+            if payload_stored { Bytes::copy_from_slice(&Sha256::digest(payload)) } else { Bytes::new() };
+        v1::ConnectionEvent {
+            payload_length: payload.len() as u64,
+            payload_sha256,
+            payload_stored,
+            ..Default::default()
+        }
     }
 
     fn unreadable(&mut self, direction: Direction, error: &UnitError) -> Failure {
         let code = error.h2_code();
-        let reason = format!("from the {}: {error}", if sender(direction) == Side::Client { "client" } else { "server" });
+        let reason = format!(
+            "from the {}: {error}",
+            if sender(direction) == Side::Client { "client" } else { "server" }
+        );
         if code == code::ENHANCE_YOUR_CALM || code == code::FRAME_SIZE_ERROR {
             return self.broken_bound(code, reason);
         }

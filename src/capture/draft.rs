@@ -69,8 +69,15 @@ impl Drafts {
     }
 
     /// Begins a draft whose first event has number `sequence` in its call.
-    pub(super) fn begin(&mut self, call: CallId, stream: u32, protocol: v1::Protocol, sequence: u64) -> DraftPlace {
-        let draft = CallDraft { events: Vec::new(), payload: Vec::new(), bytes: 0, call, stream, protocol, sequence };
+    pub(super) fn begin(
+        &mut self,
+        call: CallId,
+        stream: u32,
+        protocol: v1::Protocol,
+        sequence: u64,
+    ) -> DraftPlace {
+        let draft =
+            CallDraft { events: Vec::new(), payload: Vec::new(), bytes: 0, call, stream, protocol, sequence };
         self.calls.push(draft);
         DraftPlace { epoch: self.epoch, number: self.calls.len() - 1 }
     }
@@ -78,7 +85,8 @@ impl Drafts {
     /// Appends an event to the draft at `place`.
     pub(super) fn push(&mut self, place: DraftPlace, event: v1::Event) -> Option<&mut CallDraft> {
         let draft = self.calls.get_mut(place.number)?;
-        draft.bytes += EVENT_BYTES + event.note.len() + event.header.as_ref().map_or(0, v1::HeaderBlock::encoded_len);
+        draft.bytes +=
+            EVENT_BYTES + event.note.len() + event.header.as_ref().map_or(0, v1::HeaderBlock::encoded_len);
         draft.events.push(event);
         Some(draft)
     }
@@ -100,7 +108,13 @@ impl Drafts {
     }
 
     /// All entries of this read, in the order in which their calls were first touched, the connection's own last.
-    pub(super) fn finish(&mut self, connection: u64, direction: Direction, policy: &Policy, now: u64) -> Vec<PendingEntry> {
+    pub(super) fn finish(
+        &mut self,
+        connection: u64,
+        direction: Direction,
+        policy: &Policy,
+        now: u64,
+    ) -> Vec<PendingEntry> {
         self.epoch += 1;
         let mut entries = Vec::with_capacity(self.calls.len() + 1);
         for draft in self.calls.drain(..) {
@@ -110,20 +124,30 @@ impl Drafts {
         let mut payload = std::mem::take(&mut self.connection_payload).into_iter();
         let events = std::mem::take(&mut self.connection);
         for events in events.chunks(ENTRY_BYTES_MAX / 512) {
-            let stored = events.iter().filter(|event| event.payload_stored && event.payload_length > 0).count();
+            let stored =
+                events.iter().filter(|event| event.payload_stored && event.payload_length > 0).count();
             let body = v1::ConnectionEvents {
                 connection,
                 direction: direction.into(),
                 captured_unix_nanos: now,
                 events: events.to_vec(),
             };
-            entries.push(PendingEntry::with_payload(&Body::ConnectionEvents(body), payload.by_ref().take(stored).collect()));
+            entries.push(PendingEntry::with_payload(
+                &Body::ConnectionEvents(body),
+                payload.by_ref().take(stored).collect(),
+            ));
         }
         entries
     }
 }
 
-fn call_entry(draft: CallDraft, connection: u64, direction: Direction, level: Level, now: u64) -> PendingEntry {
+fn call_entry(
+    draft: CallDraft,
+    connection: u64,
+    direction: Direction,
+    level: Level,
+    now: u64,
+) -> PendingEntry {
     let body = v1::CallEvents {
         call: Bytes::copy_from_slice(&draft.call),
         connection,

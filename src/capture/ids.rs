@@ -1,9 +1,11 @@
 //! Random identifiers of calls and connections: attestry's own, never the caller's.
 
+type Fill = Box<dyn FnMut(&mut [u8])>;
+
 /// Gives random identifiers from a small pool, so that the system is asked once for many.
 pub struct Ids {
     pool: Vec<u8>,
-    fill: Box<dyn FnMut(&mut [u8])>,
+    fill: Fill,
 }
 
 const POOL_BYTES: usize = 1024;
@@ -34,7 +36,7 @@ impl Ids {
 
     /// An identifier of a connection; not zero.
     pub fn connection(&mut self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.call();
-        u64::from_le_bytes([a, b, c, d, e, f, g, h]).max(1)
+        let id = self.call();
+        u64::from_le_bytes(*id.first_chunk().expect("8 of 16 bytes")).max(1)
     }
 }

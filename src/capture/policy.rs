@@ -55,7 +55,12 @@ impl Redactor {
         let Field { name, value, never_indexed } = field;
         if is_secret(&name) {
             let digest = self.mac.clone().chain_update(&value).finalize().into_bytes();
-            return v1::Field { name, value: Bytes::new(), keyed_digest: Bytes::copy_from_slice(&digest), never_indexed };
+            return v1::Field {
+                name,
+                value: Bytes::new(),
+                keyed_digest: Bytes::copy_from_slice(&digest),
+                never_indexed,
+            };
         }
         v1::Field { name, value, keyed_digest: Bytes::new(), never_indexed }
     }
@@ -92,7 +97,14 @@ mod tests {
 
     #[test]
     fn credentials_are_known_by_name_in_any_case() {
-        for name in ["authorization", "Cookie", "x-api-token", "X-AMZ-SECURITY-TOKEN", "session-token-bin", "set-cookie"] {
+        for name in [
+            "authorization",
+            "Cookie",
+            "x-api-token",
+            "X-AMZ-SECURITY-TOKEN",
+            "session-token-bin",
+            "set-cookie",
+        ] {
             assert!(is_secret(name.as_bytes()), "{name}");
         }
         for name in ["token-count", "authorization-mode", ":path", "x-trace", ""] {
@@ -102,7 +114,11 @@ mod tests {
 
     #[test]
     fn a_secret_is_replaced_by_a_digest_that_depends_on_the_key() {
-        let field = Field { name: Bytes::from_static(b"authorization"), value: Bytes::from_static(b"Bearer s3cret"), never_indexed: true };
+        let field = Field {
+            name: Bytes::from_static(b"authorization"),
+            value: Bytes::from_static(b"Bearer s3cret"),
+            never_indexed: true,
+        };
         let one = Redactor::new(&[1; 32]).field(field.clone());
         assert_eq!((one.value.len(), one.keyed_digest.len(), one.never_indexed), (0, 32, true));
         assert_eq!(one, Redactor::new(&[1; 32]).field(field.clone()), "equal secrets have equal digests");
@@ -111,7 +127,11 @@ mod tests {
 
     #[test]
     fn a_long_list_stands_beside_the_entry_under_its_digest() {
-        let field = Field { name: Bytes::from_static(b"x-big"), value: Bytes::from(vec![b'v'; 60_000]), never_indexed: false };
+        let field = Field {
+            name: Bytes::from_static(b"x-big"),
+            value: Bytes::from(vec![b'v'; 60_000]),
+            never_indexed: false,
+        };
         let (block, beside) = Redactor::new(&[0; 32]).block(vec![field], "");
         let beside = beside.unwrap();
         assert_eq!(block.beside_length, beside.len() as u64);

@@ -59,13 +59,35 @@ impl Stream {
         let is_grpc = content_type.is_some_and(|field| grpc::is_grpc_content_type(&field.value));
         let protocol = if is_grpc { Protocol::Grpc } else { Protocol::Http };
         let half = || Half { parser: is_grpc.then(MessageParser::new), ..Half::default() };
-        Self { id, call, protocol, sequence: 0, client: half(), server: half(), responded: false, is_reset: false }
+        Self {
+            id,
+            call,
+            protocol,
+            sequence: 0,
+            client: half(),
+            server: half(),
+            responded: false,
+            is_reset: false,
+        }
     }
 
     /// The call that a PUSH_PROMISE begins: its request is the promise, which the server has sent.
-    pub(super) fn promised(&mut self, fields: Vec<Field>, malformed: Option<Malformed>, policy: &Policy, drafts: &mut Drafts) {
+    pub(super) fn promised(
+        &mut self,
+        fields: Vec<Field>,
+        malformed: Option<Malformed>,
+        policy: &Policy,
+        drafts: &mut Drafts,
+    ) {
         self.client.ended = true;
-        self.push_headers(Direction::ServerToClient, EventType::ClientHeader, fields, malformed, policy, drafts);
+        self.push_headers(
+            Direction::ServerToClient,
+            EventType::ClientHeader,
+            fields,
+            malformed,
+            policy,
+            drafts,
+        );
     }
 
     /// Whether its content type is gRPC's.
@@ -136,7 +158,14 @@ impl Stream {
     }
 
     /// DATA of this stream, without its padding.
-    pub(super) fn data(&mut self, direction: Direction, data: &Bytes, end_stream: bool, policy: &Policy, drafts: &mut Drafts) -> Seen {
+    pub(super) fn data(
+        &mut self,
+        direction: Direction,
+        data: &Bytes,
+        end_stream: bool,
+        policy: &Policy,
+        drafts: &mut Drafts,
+    ) -> Seen {
         let mut seen = Seen::default();
         let half = self.half(direction);
         if let Some(mut parser) = half.parser.take() {
@@ -149,7 +178,8 @@ impl Stream {
             let offset = half.body_bytes;
             half.body_bytes += data.len() as u64;
             seen.messages += u64::from(end_stream);
-            let piece = grpc::Piece { message: 0, prefix: Bytes::new(), offset, data: data.clone(), end: end_stream };
+            let piece =
+                grpc::Piece { message: 0, prefix: Bytes::new(), offset, data: data.clone(), end: end_stream };
             self.segment(direction, &piece, policy, drafts);
         }
         seen.message_bytes = data.len() as u64;
@@ -189,7 +219,13 @@ impl Stream {
         }
     }
 
-    fn begin_segment(&mut self, direction: Direction, piece: &grpc::Piece, stored: bool, drafts: &mut Drafts) {
+    fn begin_segment(
+        &mut self,
+        direction: Direction,
+        piece: &grpc::Piece,
+        stored: bool,
+        drafts: &mut Drafts,
+    ) {
         let segment = v1::MessageSegment {
             message: piece.message,
             prefix: piece.prefix.clone(),
@@ -218,7 +254,10 @@ impl Stream {
             return;
         }
         let digest = &half.digest;
-        let segment = drafts.newest(half.place).and_then(|event| event.message.as_mut()).filter(|segment| segment.stored);
+        let segment = drafts
+            .newest(half.place)
+            .and_then(|event| event.message.as_mut())
+            .filter(|segment| segment.stored);
         if let Some(segment) = segment {
             segment.sha256 = Bytes::copy_from_slice(&digest.clone().finalize());
         }
@@ -237,20 +276,35 @@ impl Stream {
     }
 
     /// A PUSH_PROMISE on this stream.
-    pub(super) fn push_promise(&mut self, promised: u32, fields: Vec<Field>, malformed: Option<Malformed>, policy: &Policy, drafts: &mut Drafts) {
+    pub(super) fn push_promise(
+        &mut self,
+        promised: u32,
+        fields: Vec<Field>,
+        malformed: Option<Malformed>,
+        policy: &Policy,
+        drafts: &mut Drafts,
+    ) {
         if !policy.keeps_events() {
             return;
         }
         let (header, beside) = policy.redactor.block(fields, malformed.map_or("", Malformed::as_str));
         let kind = EventType::PushPromise.into();
-        let event = v1::Event { r#type: kind, header: Some(header), promised_stream: promised, ..Default::default() };
+        let event =
+            v1::Event { r#type: kind, header: Some(header), promised_stream: promised, ..Default::default() };
         if let Some(draft) = self.push(Direction::ServerToClient, event, drafts) {
             draft.add_payload(beside.unwrap_or_default());
         }
     }
 
     /// An event that attestry adds: a local answer, or the connection's end.
-    pub(super) fn note(&mut self, direction: Direction, kind: EventType, note: &str, policy: &Policy, drafts: &mut Drafts) {
+    pub(super) fn note(
+        &mut self,
+        direction: Direction,
+        kind: EventType,
+        note: &str,
+        policy: &Policy,
+        drafts: &mut Drafts,
+    ) {
         if policy.keeps_events() {
             let (side, note) = (Side::Attestry.into(), note.to_owned());
             self.push(direction, v1::Event { r#type: kind.into(), side, note, ..Default::default() }, drafts);
@@ -269,7 +323,12 @@ impl Stream {
     }
 
     /// Appends an event to this call's draft of this read; begins one where there is none.
-    fn push<'a>(&mut self, direction: Direction, event: v1::Event, drafts: &'a mut Drafts) -> Option<&'a mut CallDraft> {
+    fn push<'a>(
+        &mut self,
+        direction: Direction,
+        event: v1::Event,
+        drafts: &'a mut Drafts,
+    ) -> Option<&'a mut CallDraft> {
         self.close_segment(direction, drafts);
         self.sequence += 1;
         let (call, id, protocol, sequence) = (self.call, self.id, self.protocol, self.sequence);

@@ -17,8 +17,13 @@ pub struct CheckpointArgs {
 pub fn run(args: &CheckpointArgs) -> ExitCode {
     stdout::run(|out| {
         let dir = args.ledger.dir();
-        let head = Head::read(&dir)?.with_context(|| format!("no head file in {}: is it a ledger?", dir.display()))?;
-        anyhow::ensure!(!head.checkpoint.is_empty(), "the head file in {} holds no checkpoint", dir.display());
+        let head = Head::read(&dir)?
+            .with_context(|| format!("no head file in {}: is it a ledger?", dir.display()))?;
+        anyhow::ensure!(
+            !head.checkpoint.is_empty(),
+            "the head file in {} holds no checkpoint",
+            dir.display()
+        );
         Ok(out.write_all(head.checkpoint.as_bytes())?)
     })
 }

@@ -4,9 +4,9 @@
 //! ledger. The secret key is never printed.
 
 use super::stdout::{self, LedgerArg};
+use crate::ledger::genuine;
 use crate::ledger::key::{self, KeyError};
 use crate::note::Signer;
-use crate::ledger::genuine;
 use crate::query;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;

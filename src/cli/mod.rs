@@ -6,9 +6,9 @@
 mod calls;
 mod checkpoint;
 mod config;
-mod key;
 #[cfg(feature = "proxy")]
 mod demo;
+mod key;
 #[cfg(feature = "proxy")]
 mod run;
 mod show;

@@ -4,7 +4,7 @@
 //! `crate::ledger::fsck`'s; here is only what is asked and what is printed. The bar is on standard error, and only on a terminal.
 
 use super::stdout::LedgerArg;
-use crate::ledger::fsck::{self, Fault, Options, Progress, Report, Verdict};
+use crate::ledger::fsck::{self, Fault, Options, Progress, Report, Rows, Verdict};
 use crate::note::VerifierKey;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::{Args, ValueEnum};
@@ -12,7 +12,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -42,8 +42,13 @@ enum Output {
 
 /// Verifies the ledger; the exit code is the verdict.
 pub fn run(args: VerifyArgs) -> ExitCode {
-    let options =
-        Options { ledger: args.ledger.dir(), key: args.key, against: args.against, ..Options::default() };
+    let options = Options {
+        ledger: args.ledger.dir(),
+        key: args.key,
+        against: args.against,
+        rows: rows(&args.ledger.dir()),
+        ..Options::default()
+    };
     let bar = bar();
     let started = Instant::now();
     let report = fsck::verify(options, |Progress { done_bytes, total_bytes }| {
@@ -59,6 +64,18 @@ pub fn run(args: VerifyArgs) -> ExitCode {
     // Whoever closed the pipe still gets the verdict.
     let _ = io::stdout().write_all(output.as_bytes());
     exit_code(report.verdict)
+}
+
+/// The rows of the lookup tables, where there are any.
+#[cfg(feature = "proxy")]
+fn rows(ledger: &Path) -> Option<Rows> {
+    crate::ledger::store::rows_of_copy(ledger)
+}
+
+/// Reading them takes the database, which this build is without.
+#[cfg(not(feature = "proxy"))]
+fn rows(_: &Path) -> Option<Rows> {
+    None
 }
 
 fn exit_code(verdict: Verdict) -> ExitCode {

@@ -28,7 +28,9 @@ pub enum PieceKind<'a> {
 /// The pieces of `body`'s payload, in the order in which they stand in it.
 pub fn pieces(body: &Body) -> Vec<Piece<'_>> {
     match body {
-        Body::CallEvents(call) => call.events.iter().enumerate().flat_map(|(i, e)| event_pieces(i, e)).collect(),
+        Body::CallEvents(call) => {
+            call.events.iter().enumerate().flat_map(|(i, e)| event_pieces(i, e)).collect()
+        }
         Body::ConnectionEvents(connection) => connection
             .events
             .iter()

@@ -87,7 +87,8 @@ pub(super) fn check(fields: &[Field], promise: bool) -> Option<Malformed> {
             name_fault(&field.name).or_else(|| connection_fault(field))
         };
         // gRPC's core sends the values of `-bin` names as raw bytes where both sides have said that they take them.
-        let fault = fault.or_else(|| if field.name.ends_with(b"-bin") { None } else { value_fault(&field.value) });
+        let fault =
+            fault.or_else(|| if field.name.ends_with(b"-bin") { None } else { value_fault(&field.value) });
         if fault.is_some() {
             return fault;
         }

@@ -46,7 +46,11 @@ pub(super) struct Committer {
 
 impl Committer {
     /// Serves the queue until its last sender is gone, then writes what `stopped` gives as the last entry and trims the segment.
-    pub(super) fn run(mut self, queue: &Receiver<Job>, stopped: impl FnOnce() -> PendingEntry) -> Result<(), WriteError> {
+    pub(super) fn run(
+        mut self,
+        queue: &Receiver<Job>,
+        stopped: impl FnOnce() -> PendingEntry,
+    ) -> Result<(), WriteError> {
         let mut recover_at = Instant::now();
         loop {
             if self.health.is_failing() && Instant::now() >= recover_at {
@@ -81,7 +85,8 @@ impl Committer {
     /// Everything that waits already, up to the bounds of a batch.
     fn gather(&self, first: Job, queue: &Receiver<Job>) -> Vec<Job> {
         let size = |job: &Job| {
-            let payload: usize = job.submission.entries.iter().map(|entry| entry.body.len() + entry.payload_len()).sum();
+            let payload: usize =
+                job.submission.entries.iter().map(|entry| entry.body.len() + entry.payload_len()).sum();
             (payload, job.submission.entries.len())
         };
         let (mut bytes, mut entries) = size(&first);

@@ -49,14 +49,15 @@ pub trait SegmentFile: Send {
 pub struct FsDisk {
     ledger: PathBuf,
     head: Option<File>,
+    is_first: bool,
     spare: super::spare::Spare,
 }
 
 impl FsDisk {
     /// A disk for the ledger in `ledger`, whose segments are prepared with `segment_bytes` of zeros each.
     pub fn new(ledger: &Path, segment_bytes: u64) -> Self {
-        let spare = super::spare::Spare::new(segment::folder(ledger), segment_bytes);
-        Self { ledger: ledger.to_path_buf(), head: None, spare }
+        let spare = super::spare::Spare::new(&segment::folder(ledger), segment_bytes);
+        Self { ledger: ledger.to_path_buf(), head: None, is_first: true, spare }
     }
 
     fn segment_path(&self, first_index: u64) -> PathBuf {
@@ -68,16 +69,19 @@ impl Disk for FsDisk {
     fn create_segment(&mut self, first_index: u64, header: &[u8]) -> io::Result<Box<dyn SegmentFile>> {
         let path = self.segment_path(first_index);
         let prepared = self.spare.take();
-        let file = match prepared {
-            Some((file, spare_path)) => {
-                file.write_all_at(header, 0)?;
-                file.sync_data()?;
-                // Its zeros and its header are durable; a crash before the rename leaves a spare, which no reader takes for a segment.
-                fs::rename(spare_path, &path)?;
-                file
-            }
-            None => create_unprepared(&path, header, self.spare.segment_bytes())?,
+        let file = if let Some((file, spare_path)) = prepared {
+            file.write_all_at(header, 0)?;
+            file.sync_data()?;
+            // Its zeros and its header are durable; a crash before the rename leaves a spare, which no reader takes for a segment.
+            fs::rename(spare_path, &path)?;
+            file
+        } else {
+            // At a start a few zeros are written ahead at once; later that would be a stall in the middle of commits.
+            let zeros =
+                if self.is_first { self.spare.segment_bytes().min(SEGMENT_FIRST_FILL_BYTES) } else { 0 };
+            create_unprepared(&path, header, zeros)?
         };
+        self.is_first = false;
         // The name is durable after this; a crash before it leaves the ledger as it was.
         File::open(segment::folder(&self.ledger))?.sync_all()?;
         self.spare.prepare();
@@ -107,13 +111,13 @@ impl Disk for FsDisk {
     }
 }
 
-/// A segment without a spare at hand: the first of a run, or the disk was too slow or too full to prepare one. A few zeros are written
-/// ahead; beyond them the file grows with its frames, which costs each commit more, and nothing else. It gets its name once its header is durable.
-fn create_unprepared(path: &Path, header: &[u8], segment_bytes: u64) -> io::Result<File> {
+/// A segment without a spare at hand: the first of a run, or the disk was too slow or too full to prepare one. Zeros are written ahead up
+/// to `filled`; beyond them the file grows with its frames, which costs each commit more, and nothing else. It gets its name once its header is durable.
+fn create_unprepared(path: &Path, header: &[u8], filled: u64) -> io::Result<File> {
     let unnamed = path.with_extension("new");
     let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&unnamed)?;
     file.write_all_at(header, 0)?;
-    if let Err(error) = super::spare::fill(&file, header.len() as u64, segment_bytes.min(SEGMENT_FIRST_FILL_BYTES)) {
+    if let Err(error) = super::spare::fill(&file, header.len() as u64, filled) {
         tracing::warn!(%error, segment = %path.display(), "no zeros could be prepared; commits grow the file instead");
         file.set_len(header.len() as u64)?;
     }
@@ -163,7 +167,9 @@ impl SegmentFile for FsSegment {
     }
 
     fn check(&self) -> io::Result<()> {
-        let gone = |why: &str| io::Error::other(format!("segment {} {why} while it was in use", self.path.display()));
+        let gone = |why: &str| {
+            io::Error::other(format!("segment {} {why} while it was in use", self.path.display()))
+        };
         let now = match fs::metadata(&self.path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone("was removed")),

@@ -140,7 +140,11 @@ impl Frame {
         }
         let bytes = bytes.slice(..length);
         let (found, computed) = (u32_at(&bytes, length - 4), crc32fast::hash(&bytes[..length - 4]));
-        if found == computed { Ok(Self { header, bytes }) } else { Err(FrameError::Checksum { found, computed }) }
+        if found == computed {
+            Ok(Self { header, bytes })
+        } else {
+            Err(FrameError::Checksum { found, computed })
+        }
     }
 
     /// The fixed header.
@@ -165,7 +169,8 @@ impl Frame {
         let (mut at, mut payload_at) = (self.entries_start(), self.payload_start());
         let (entries_end, payload_end) = (self.payload_start(), self.checkpoint_start());
         // The count is not trusted for an allocation: each entry takes at least its prefix.
-        let mut entries = Vec::with_capacity((self.header.entry_count as usize).min((entries_end - at) / ENTRY_PREFIX_LEN));
+        let mut entries =
+            Vec::with_capacity((self.header.entry_count as usize).min((entries_end - at) / ENTRY_PREFIX_LEN));
         for _ in 0..self.header.entry_count {
             let body_at = at + ENTRY_PREFIX_LEN;
             if body_at > entries_end {
@@ -176,7 +181,10 @@ impl Frame {
             if end > entries_end || payload > payload_end {
                 return Err(error);
             }
-            entries.push(StoredEntry { entry: self.bytes.slice(body_at..end), payload: self.bytes.slice(payload_at..payload) });
+            entries.push(StoredEntry {
+                entry: self.bytes.slice(body_at..end),
+                payload: self.bytes.slice(payload_at..payload),
+            });
             (at, payload_at) = (end, payload);
         }
         if (at, payload_at) == (entries_end, payload_end) { Ok(entries) } else { Err(error) }
@@ -263,7 +271,8 @@ impl FrameBuilder {
             self.buffer.extend_from_slice(&payload);
         }
         self.buffer.extend_from_slice(checkpoint.as_bytes());
-        header.checkpoint_len = u16::try_from(checkpoint.len()).expect("a note of one short origin and one signature");
+        header.checkpoint_len =
+            u16::try_from(checkpoint.len()).expect("a note of one short origin and one signature");
         header.length = narrow(self.buffer.len() + TRAILER_LEN);
         self.buffer[..HEADER_LEN].copy_from_slice(&header.encode());
         let checksum = crc32fast::hash(&self.buffer);
@@ -277,8 +286,8 @@ impl FrameBuilder {
     }
 }
 
-/// A length inside a frame, which the batch bound keeps far below 4 GiB.
-fn narrow(length: usize) -> u32 {
+/// A length inside a frame or a head, which the batch bound keeps far below 4 GiB.
+pub(super) fn narrow(length: usize) -> u32 {
     u32::try_from(length).expect("a frame is bounded far below 4 GiB")
 }
 
@@ -305,7 +314,9 @@ mod tests {
         }
         let mut builder = FrameBuilder::default();
         builder.begin(&range);
-        builder.push(&[Bytes::from_static(b"pay"), Bytes::from_static(b"load")], |out| out.extend_from_slice(b"first"));
+        builder.push(&[Bytes::from_static(b"pay"), Bytes::from_static(b"load")], |out| {
+            out.extend_from_slice(b"first")
+        });
         assert_eq!(builder.push(&[], |out| out.extend_from_slice(b"second")), b"second");
         builder.finish("note");
         Bytes::copy_from_slice(builder.bytes())
@@ -318,7 +329,10 @@ mod tests {
         assert_eq!(frame.range().len(), 2);
         assert_eq!(frame.checkpoint(), b"note");
         let entries = frame.entries().unwrap();
-        assert_eq!((entries[0].entry.as_ref(), entries[0].payload.as_ref()), (&b"first"[..], &b"payload"[..]));
+        assert_eq!(
+            (entries[0].entry.as_ref(), entries[0].payload.as_ref()),
+            (&b"first"[..], &b"payload"[..])
+        );
         assert_eq!((entries[1].entry.as_ref(), entries[1].payload.as_ref()), (&b"second"[..], &b""[..]));
     }
 

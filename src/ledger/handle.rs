@@ -4,12 +4,12 @@
 //! since a disk that hangs is a disk that fails.
 
 use super::committer::{Committer, Job, NotCommitted};
+use super::disk::Disk;
 use super::health::{Health, OnFailure};
 use super::index::{self, Indexer, OpenStore};
 use super::open::{self, Location, OpenError, Opened};
 use super::store::SledStore;
 use super::writer::WriteError;
-use super::disk::Disk;
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::entry::{Body, CommitError, PendingEntry, Receipt, Submission};
@@ -85,12 +85,14 @@ impl Ledger {
             .inspect_err(|error| tracing::error!(%error, "going on without lookup tables"))
             .ok();
         let known = store.as_ref().and_then(|store| store.head().ok().flatten());
-        let disk = disk.unwrap_or_else(|| Box::new(super::disk::FsDisk::new(dir, options.location.segment_bytes)));
+        let disk =
+            disk.unwrap_or_else(|| Box::new(super::disk::FsDisk::new(dir, options.location.segment_bytes)));
         let opened = open::open(opening, disk, &options.location, Arc::clone(&clock), started, known)?;
 
         let Opened { mut writer, lock, verifier_key, redaction_key, first_entries } = opened;
         writer.commit(first_entries.iter()).map_err(|error| io(error.step)(error.source))?;
-        let indexer = store.map(|store| Indexer::start(dir.clone(), store, open_store, writer.head())).transpose();
+        let indexer =
+            store.map(|store| Indexer::start(dir.clone(), store, open_store, writer.head())).transpose();
         let indexer = indexer.map_err(io("the index thread cannot be started"))?;
         let health = Arc::new(Health::new(options.on_failure, Arc::clone(&counters)));
         let (jobs, queue) = channel();
@@ -112,7 +114,8 @@ impl Ledger {
         let thread = thread.map_err(io("the commit thread cannot be started"))?;
         let places = PollSemaphore::new(Arc::new(Semaphore::new(options.queue_max.get())));
         let wait_max = options.commit_wait_max;
-        let handle = LedgerHandle { jobs, places, place: None, place_deadline: None, health, clock, wait_max };
+        let handle =
+            LedgerHandle { jobs, places, place: None, place_deadline: None, health, clock, wait_max };
         Ok(Self { handle, verifier_key, redaction_key, thread, stop_reason })
     }
 
@@ -136,7 +139,10 @@ impl Ledger {
         reason.clone_into(&mut self.stop_reason.lock().unwrap_or_else(PoisonError::into_inner));
         drop(self.handle);
         self.thread.join().unwrap_or_else(|_| {
-            Err(WriteError { step: "the commit thread panicked", source: std::io::Error::other("see the log") })
+            Err(WriteError {
+                step: "the commit thread panicked",
+                source: std::io::Error::other("see the log"),
+            })
         })
     }
 }
@@ -206,7 +212,12 @@ impl Service<Submission> for LedgerHandle {
             let (answer, receipt) = oneshot::channel();
             let sent = self.jobs.send(Job { submission, answer, _place: place });
             let clock = Arc::clone(&self.clock);
-            sent.is_ok().then(|| Waiting { receipt, deadline: Box::pin(sleep(self.wait_max)), clock, wait_max: self.wait_max })
+            sent.is_ok().then(|| Waiting {
+                receipt,
+                deadline: Box::pin(sleep(self.wait_max)),
+                clock,
+                wait_max: self.wait_max,
+            })
         });
         Commit { waiting, health, wire_bytes }
     }
@@ -249,5 +260,8 @@ impl Future for Commit {
 
 fn fail_hung(health: &Health, wait_max: Duration, clock: &dyn Clock) {
     let limit = wait_max.as_millis();
-    health.fail(format!("a commit took longer than {limit} ms (ledger.commit_wait_ms_max)"), clock.unix_nanos());
+    health.fail(
+        format!("a commit took longer than {limit} ms (ledger.commit_wait_ms_max)"),
+        clock.unix_nanos(),
+    );
 }

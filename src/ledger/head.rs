@@ -3,16 +3,22 @@
 //! Never newer than what is durable: it is written behind each commit and not synced. Readers of a live ledger stop at it; a start learns from
 //! it what the segments must at least hold.
 
-use super::frame::{u32_at, u64_at};
+use super::frame::{narrow, u32_at, u64_at};
 use super::genuine;
 use crate::merkle::{CompactRange, Hash};
 use crate::note::VerifierKey;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 const MAGIC: &[u8; 8] = b"ATSTHEAD";
 const FIXED_LEN: usize = 100;
+
+/// A running writer may be in the middle of its write, which takes microseconds.
+const READ_ATTEMPTS_MAX: usize = 5;
+const READ_PAUSE: Duration = Duration::from_millis(1);
 
 /// The head file's path.
 pub fn path(ledger: &Path) -> PathBuf {
@@ -49,11 +55,18 @@ pub enum HeadError {
 impl Head {
     /// Reads a ledger's head; `None` where there is no such file.
     pub fn read(ledger: &Path) -> Result<Option<Self>, HeadError> {
-        match fs::read(path(ledger)) {
-            Ok(bytes) => Self::decode(&bytes).map(Some).map_err(HeadError::Content),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
+        for attempt in 1.. {
+            let decoded = match fs::read(path(ledger)) {
+                Ok(bytes) => Self::decode(&bytes),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            match decoded {
+                Err(_) if attempt < READ_ATTEMPTS_MAX => thread::sleep(READ_PAUSE),
+                other => return other.map(Some).map_err(HeadError::Content),
+            }
         }
+        Ok(None)
     }
 
     /// The file's bytes.
@@ -66,13 +79,13 @@ impl Head {
         bytes.extend_from_slice(&self.segment.to_le_bytes());
         bytes.extend_from_slice(&self.offset.to_le_bytes());
         bytes.extend_from_slice(&self.last_leaf);
-        bytes.extend_from_slice(&(hashes.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&narrow(hashes.len()).to_le_bytes());
         for hash in hashes {
             bytes.extend_from_slice(hash);
         }
         let checksum = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
-        bytes.extend_from_slice(&(self.checkpoint.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&narrow(self.checkpoint.len()).to_le_bytes());
         bytes.extend_from_slice(self.checkpoint.as_bytes());
         bytes
     }

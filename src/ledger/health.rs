@@ -52,7 +52,8 @@ impl Health {
         let mut failure = self.lock();
         if failure.is_none() {
             tracing::error!(reason, on_failure = ?self.on_failure, "the ledger cannot commit");
-            *failure = Some(Failure { reason, from_unix_nanos: now_unix_nanos, submissions: 0, wire_bytes: 0 });
+            *failure =
+                Some(Failure { reason, from_unix_nanos: now_unix_nanos, submissions: 0, wire_bytes: 0 });
             self.failing.store(true, Ordering::Release);
         }
     }

@@ -3,65 +3,20 @@
 //! A thread of its own takes the row of each commit from a bounded queue. Rows that did not fit, a start behind the segments, and damaged tables are
 //! one case: what is missing is read from the segments. Tables that fail are set aside (`db.damaged`), named in the log, and made anew.
 
-use super::frame::{Frame, u32_at, u64_at};
+use super::frame::Frame;
 use super::head::Head;
+use super::row::Row;
 use super::segment::{self, Found, Segment};
-use crate::limits::{INDEX_FLUSH_INTERVAL_MS, INDEX_QUEUE_MAX};
+use crate::limits::{INDEX_FLUSH_INTERVAL_MS, INDEX_INTERVAL_MS, INDEX_QUEUE_MAX};
 use crate::merkle::Hash;
 use crate::note::{Checkpoint, Note};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-
-/// One commit: where its frame stands, and the tree it led to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// Index of the frame's first entry; the key.
-    pub first_index: u64,
-    /// First index (the name) of its segment.
-    pub segment: u64,
-    /// Offset of the frame in it.
-    pub offset: u64,
-    /// Bytes of the frame.
-    pub length: u32,
-    /// Index behind the frame's last entry.
-    pub end_index: u64,
-    /// Root of the tree up to there.
-    pub root: Hash,
-}
-
-impl Row {
-    const LEN: usize = 60;
-
-    pub(super) fn encode(&self) -> [u8; Self::LEN] {
-        let mut bytes = [0; Self::LEN];
-        bytes[..8].copy_from_slice(&self.segment.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.offset.to_le_bytes());
-        bytes[16..20].copy_from_slice(&self.length.to_le_bytes());
-        bytes[20..28].copy_from_slice(&self.end_index.to_le_bytes());
-        bytes[28..].copy_from_slice(&self.root);
-        bytes
-    }
-
-    pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Self, StoreError> {
-        let (Some(key), Some(bytes)) = (key.first_chunk(), value.first_chunk::<{ Self::LEN }>()) else {
-            return Err(StoreError("a row has another length".into()));
-        };
-        Ok(Self {
-            first_index: u64::from_be_bytes(*key),
-            segment: u64_at(bytes, 0),
-            offset: u64_at(bytes, 8),
-            length: u32_at(bytes, 16),
-            end_index: u64_at(bytes, 20),
-            root: *bytes[28..].first_chunk().expect("32 of 60 bytes are left"),
-        })
-    }
-}
 
 /// Why the lookup tables failed, in the store's own words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,7 +53,8 @@ pub fn open_or_set_aside(ledger: &Path, open: &OpenStore) -> Result<Box<dyn Stor
         Ok(store)
     });
     store.or_else(|error| {
-        set_aside(ledger, &error).map_err(|io| StoreError(format!("{error}, and they cannot be set aside: {io}")))?;
+        set_aside(ledger, &error)
+            .map_err(|io| StoreError(format!("{error}, and they cannot be set aside: {io}")))?;
         open(&folder(ledger))
     })
 }
@@ -116,37 +72,42 @@ fn set_aside(ledger: &Path, error: &StoreError) -> io::Result<()> {
 
 /// The committer's end of the indexer.
 pub struct Indexer {
-    rows: Option<SyncSender<Row>>,
-    head: Arc<Mutex<Option<Head>>>,
+    rows: SyncSender<Row>,
+    head: Arc<Mutex<Head>>,
+    stop: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
-    stop: Arc<AtomicBool>,
 }
 
 impl Indexer {
     /// Starts the thread; it first makes up for what the tables lack of the log in `ledger`, whose published state is `head`.
     pub fn start(ledger: PathBuf, store: Box<dyn Store>, open: OpenStore, head: Head) -> io::Result<Self> {
         let (rows, queue) = sync_channel(INDEX_QUEUE_MAX);
-        let head = Arc::new(Mutex::new(Some(head)));
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut worker = Worker { ledger, store: Some(store), open, head: Arc::clone(&head), stop: Arc::clone(&stop), next: None };
-        let thread = thread::Builder::new().name("index".into()).spawn(move || worker.run(&queue))?;
-        Ok(Self { rows: Some(rows), head, thread: Some(thread), stop })
+        let (stop, stopped) = sync_channel(0);
+        let head = Arc::new(Mutex::new(head));
+        let mut worker = Worker {
+            ledger,
+            store: Some(store),
+            open,
+            head: Arc::clone(&head),
+            is_stopping: false,
+            next: None,
+        };
+        let thread =
+            thread::Builder::new().name("index".into()).spawn(move || worker.run(&queue, &stopped))?;
+        Ok(Self { rows, head, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Tells of a commit. Never waits: a row that does not fit is read from the segments later.
+    /// Tells of a commit. Never waits, and wakes nobody: a row that does not fit is read from the segments later.
     pub fn committed(&self, row: Row, head: Head) {
-        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
-        if let Some(rows) = &self.rows {
-            let _ = rows.try_send(row);
-        }
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = head;
+        let _ = self.rows.try_send(row);
     }
 }
 
 impl Drop for Indexer {
     /// Lets the thread write and flush what is queued, but not start on a long rebuild.
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.rows = None;
+        self.stop = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -157,35 +118,33 @@ struct Worker {
     ledger: PathBuf,
     store: Option<Box<dyn Store>>,
     open: OpenStore,
-    head: Arc<Mutex<Option<Head>>>,
-    stop: Arc<AtomicBool>,
+    head: Arc<Mutex<Head>>,
+    is_stopping: bool,
     /// The index that the tables lack next; unknown until they were asked.
     next: Option<u64>,
 }
 
 impl Worker {
-    fn run(&mut self, queue: &Receiver<Row>) {
-        let interval = Duration::from_millis(INDEX_FLUSH_INTERVAL_MS);
-        let mut flush_at = Instant::now() + interval;
-        loop {
-            let first = queue.recv_timeout(flush_at.saturating_duration_since(Instant::now()));
-            let ended = matches!(first, Err(RecvTimeoutError::Disconnected));
-            let rows: Vec<Row> = first.into_iter().chain(queue.try_iter().take(INDEX_QUEUE_MAX)).collect();
-            let flush = ended || Instant::now() >= flush_at;
+    /// Takes what has come at intervals: a batch costs sled several threads' wakes, however small it is.
+    fn run(&mut self, queue: &Receiver<Row>, stopped: &Receiver<()>) {
+        let mut flush_at = Instant::now();
+        while !self.is_stopping {
+            let pause = Duration::from_millis(INDEX_INTERVAL_MS);
+            self.is_stopping = stopped.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected);
+            let flush = self.is_stopping || Instant::now() >= flush_at;
+            let rows: Vec<Row> = queue.try_iter().take(INDEX_QUEUE_MAX).collect();
             if let Err(error) = self.work(&rows, flush) {
                 self.replace(&error);
             }
             if flush {
-                flush_at = Instant::now() + interval;
-            }
-            if ended {
-                return;
+                flush_at = Instant::now() + Duration::from_millis(INDEX_FLUSH_INTERVAL_MS);
             }
         }
     }
 
     fn work(&mut self, rows: &[Row], flush: bool) -> Result<(), StoreError> {
         let Some(store) = &self.store else { return Ok(()) };
+        let head = self.head.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut next = match self.next {
             Some(next) => next,
             None => store.last()?.map_or(0, |row| row.end_index),
@@ -197,15 +156,15 @@ impl Worker {
         }
         // Behind a gap inside the queue, the rest is left to the next round: the segments have it.
         let mut fresh: Vec<Row> = rows.iter().copied().skip_while(|row| row.first_index < next).collect();
-        let in_step = fresh.first().is_some_and(|row| row.first_index == next)
-            .then(|| 1 + fresh.windows(2).take_while(|pair| pair[0].end_index == pair[1].first_index).count());
+        let in_step = fresh.first().is_some_and(|row| row.first_index == next).then(|| {
+            1 + fresh.windows(2).take_while(|pair| pair[0].end_index == pair[1].first_index).count()
+        });
         fresh.truncate(in_step.unwrap_or(0));
         if let Some(last) = fresh.last() {
             store.put(&fresh)?;
             next = last.end_index;
         }
-        let head = self.head.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if flush && let Some(head) = head {
+        if flush {
             // Where rows still come, what lacks is among them or will show as a gap before them.
             if rows.is_empty() {
                 next = self.catch_up(store.as_ref(), next, head.range.size())?;
@@ -228,10 +187,11 @@ impl Worker {
         let mut done = next;
         let first = segments.iter().rposition(|&first| first <= next).unwrap_or(0);
         for &segment in &segments[first..] {
-            if segment >= end || self.stop.load(Ordering::Relaxed) {
+            if segment >= end || self.is_stopping {
                 break;
             }
-            let rows = rows_of(&self.ledger, segment, done, end).map_err(|error| StoreError(error.to_string()))?;
+            let rows =
+                rows_of(&self.ledger, segment, done, end).map_err(|error| StoreError(error.to_string()))?;
             store.put(&rows)?;
             done = rows.last().map_or(done, |row| row.end_index).max(done);
             if next == 0 {
@@ -239,7 +199,7 @@ impl Worker {
             }
         }
         // What cannot be read now will not be readable in the next round either.
-        Ok(if self.stop.load(Ordering::Relaxed) { done } else { end })
+        Ok(if self.is_stopping { done } else { end })
     }
 
     fn replace(&mut self, error: &StoreError) {
@@ -275,7 +235,14 @@ fn rows_of(ledger: &Path, segment: u64, from: u64, end: u64) -> io::Result<Vec<R
         let header = *frame.header();
         if header.first_index >= from {
             let root = stated_root(&frame).unwrap_or_default();
-            rows.push(Row { first_index: header.first_index, segment, offset, length: header.length, end_index: header.end_index(), root });
+            rows.push(Row {
+                first_index: header.first_index,
+                segment,
+                offset,
+                length: header.length,
+                end_index: header.end_index(),
+                root,
+            });
         }
         offset += u64::from(header.length);
     }

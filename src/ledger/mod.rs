@@ -4,10 +4,11 @@
 //! docs/ledger-format.md; the life of a commit and what each crash leaves is docs/commit-protocol.md.
 
 pub mod frame;
-pub mod genuine;
 pub mod fsck;
+pub mod genuine;
 pub mod head;
 pub mod key;
+pub mod row;
 pub mod segment;
 
 #[cfg(feature = "proxy")]

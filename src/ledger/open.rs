@@ -7,9 +7,9 @@ use super::disk::Disk;
 use super::genuine;
 use super::head::Head;
 use super::key::{self, KeyError};
+use super::segment;
 use super::tail::{self, Tail};
 use super::writer::{State, Writer};
-use super::segment;
 use crate::clock::Clock;
 use crate::entry::{Body, PendingEntry};
 use crate::generated::v1;
@@ -49,7 +49,9 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Another process writes to it.
-    #[error("ledger {0} is in use by another attestry process; each ledger has one writer: stop the other, or give this one a folder of its own ([ledger] dir)")]
+    #[error(
+        "ledger {0} is in use by another attestry process; each ledger has one writer: stop the other, or give this one a folder of its own ([ledger] dir)"
+    )]
     Locked(PathBuf),
     /// No usable key.
     #[error(transparent)]
@@ -58,7 +60,9 @@ pub enum OpenError {
     #[error("[ledger] origin: {0}")]
     Origin(#[from] NoteError),
     /// The ledger has another origin than the configured one.
-    #[error("ledger {dir} belongs to the log \"{found}\", but [ledger] origin is \"{configured}\": configure its own origin, or another folder")]
+    #[error(
+        "ledger {dir} belongs to the log \"{found}\", but [ledger] origin is \"{configured}\": configure its own origin, or another folder"
+    )]
     OtherOrigin {
         /// The ledger.
         dir: PathBuf,
@@ -68,7 +72,9 @@ pub enum OpenError {
         configured: String,
     },
     /// The key is not the one that signed the ledger.
-    #[error("the key in {key_file} is {given}, but the ledger {dir} is signed by {found}: nothing was written; give it its own key ([ledger] key_file), or another folder")]
+    #[error(
+        "the key in {key_file} is {given}, but the ledger {dir} is signed by {found}: nothing was written; give it its own key ([ledger] key_file), or another folder"
+    )]
     OtherKey {
         /// The ledger.
         dir: PathBuf,
@@ -121,19 +127,27 @@ pub fn open(
     let verifier_key = signer.verifier_key().clone();
     let head = newest_signed(remembered, &verifier_key);
 
-    let mut tail = tail::read(&location.dir, &segments, &verifier_key).map_err(io("the newest segment cannot be read"))?;
+    let mut tail = tail::read(&location.dir, &segments, &verifier_key)
+        .map_err(io("the newest segment cannot be read"))?;
     refuse_foreign(location, &tail, &verifier_key)?;
     let known_size = head.as_ref().map_or(0, |head| head.range.size());
     let mut damage = std::mem::take(&mut tail.damage);
     started.previous_stop_was_clean = is_new || (tail.clean_stop && known_size <= tail.size());
     if known_size <= tail.size() {
-        started.torn_bytes_cut = settle(disk.as_mut(), &tail).map_err(io("the newest segment cannot be settled"))?;
+        started.torn_bytes_cut =
+            settle(disk.as_mut(), &tail).map_err(io("the newest segment cannot be settled"))?;
     }
     let state = continue_from(tail, head, &mut damage);
     write_origin(&location.dir, verifier_key.name()).map_err(io("the origin file cannot be written"))?;
     for damage in &damage {
         let v1::Damage { reason, first_index, end_index, segment, offset } = damage;
-        tracing::error!(first_index, end_index, segment, offset, "the ledger is damaged, and goes on: {reason}");
+        tracing::error!(
+            first_index,
+            end_index,
+            segment,
+            offset,
+            "the ledger is damaged, and goes on: {reason}"
+        );
     }
     let first_entries = first_entries(&state, &verifier_key, started, damage);
     let writer = Writer::begin(disk, clock, signer, location.segment_bytes, state)
@@ -150,7 +164,9 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     // The folders' own names are durable before anything in them is relied on.
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     for folder in [parent, dir] {
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("the folder cannot be made durable"))?;
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(io("the folder cannot be made durable"))?;
     }
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("LOCK"));
     let lock = lock.map_err(io("the LOCK file cannot be opened"))?;
@@ -174,7 +190,10 @@ fn newest_signed(remembered: [Option<Head>; 2], key: &VerifierKey) -> Option<Hea
     let signed = |head: &Head| {
         let signed = head.is_signed_by(key);
         if !signed {
-            tracing::error!(size = head.range.size(), "a remembered state of the log is not signed by its key: not believed");
+            tracing::error!(
+                size = head.range.size(),
+                "a remembered state of the log is not signed by its key: not believed"
+            );
         }
         signed
     };
@@ -185,7 +204,8 @@ fn newest_signed(remembered: [Option<Head>; 2], key: &VerifierKey) -> Option<Hea
 fn signer(location: &Location, is_new: bool) -> Result<(Signer, [u8; 32]), OpenError> {
     let dir = location.dir.clone();
     let key = load_or_create(&location.key_file, is_new)?;
-    let stated = fs::read_to_string(dir.join("origin")).ok().map(|origin| origin.trim_end_matches('\n').to_owned());
+    let stated =
+        fs::read_to_string(dir.join("origin")).ok().map(|origin| origin.trim_end_matches('\n').to_owned());
     let opened = genuine::opened(&dir);
     let found = opened.as_ref().map(|opened| opened.origin.clone()).or(stated);
     let origin = match (found, location.origin.clone()) {
@@ -214,14 +234,21 @@ fn refuse_foreign(location: &Location, tail: &Tail, key: &VerifierKey) -> Result
     }
     if tail.last.is_some() && !tail.is_signed {
         let (key_file, given) = (location.key_file.clone(), key.to_string());
-        return Err(OpenError::OtherKey { dir, key_file, given, found: "another key (its last frame does not verify)".into() });
+        return Err(OpenError::OtherKey {
+            dir,
+            key_file,
+            given,
+            found: "another key (its last frame does not verify)".into(),
+        });
     }
     Ok(())
 }
 
 fn load_or_create(key_file: &Path, is_new: bool) -> Result<SigningKey, KeyError> {
     match key::load(key_file) {
-        Err(KeyError::Io { source, .. }) if is_new && source.kind() == io::ErrorKind::NotFound => key::create(key_file),
+        Err(KeyError::Io { source, .. }) if is_new && source.kind() == io::ErrorKind::NotFound => {
+            key::create(key_file)
+        }
         other => other,
     }
 }
@@ -273,7 +300,12 @@ fn write_origin(dir: &Path, origin: &str) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-fn first_entries(state: &State, key: &VerifierKey, started: v1::Started, damage: Vec<v1::Damage>) -> Vec<PendingEntry> {
+fn first_entries(
+    state: &State,
+    key: &VerifierKey,
+    started: v1::Started,
+    damage: Vec<v1::Damage>,
+) -> Vec<PendingEntry> {
     let mut bodies = Vec::new();
     if state.range == CompactRange::new() {
         let origin = key.name().to_owned();

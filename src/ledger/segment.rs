@@ -14,6 +14,10 @@ use std::path::{Path, PathBuf};
 /// Bytes of a segment's header; the first frame stands behind it.
 pub const HEADER_LEN: u64 = 64;
 
+/// The same, as the sizes of arrays and as the field of the header have it.
+const HEADER_SIZE: usize = 64;
+const HEADER_FIELD: u32 = 64;
+
 /// The version of the ledger's format that this code reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
 
@@ -50,11 +54,11 @@ fn parse_name(name: &str) -> Option<u64> {
 }
 
 /// The header of the segment that begins with entry `first_index`, in the log `origin`.
-pub fn encode_header(first_index: u64, origin: &str) -> [u8; HEADER_LEN as usize] {
-    let mut bytes = [0; HEADER_LEN as usize];
+pub fn encode_header(first_index: u64, origin: &str) -> [u8; 64] {
+    let mut bytes = [0; HEADER_SIZE];
     bytes[..8].copy_from_slice(MAGIC);
     bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
-    bytes[12..16].copy_from_slice(&(HEADER_LEN as u32).to_le_bytes());
+    bytes[12..16].copy_from_slice(&HEADER_FIELD.to_le_bytes());
     bytes[16..24].copy_from_slice(&first_index.to_le_bytes());
     bytes[24..56].copy_from_slice(&Sha256::digest(origin.as_bytes()));
     let checksum = crc32fast::hash(&bytes[..60]);
@@ -72,7 +76,9 @@ pub enum HeaderError {
     #[error("the segment does not begin with ATSTRSEG")]
     Magic,
     /// A format that this version does not know.
-    #[error("ledger format version {0} is not known to this attestry (it knows 1): use the version that wrote it")]
+    #[error(
+        "ledger format version {0} is not known to this attestry (it knows 1): use the version that wrote it"
+    )]
     Version(u32),
     /// A field, the padding or the checksum is wrong.
     #[error("segment header: {0}")]
@@ -110,14 +116,16 @@ impl Segment {
     }
 
     /// Bytes of the file now.
-    pub fn len(&self) -> io::Result<u64> {
+    pub fn bytes(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
 
     /// Checks the header: magic, version, name, origin (where known) and checksum.
     pub fn check_header(&self, origin: Option<&str>) -> io::Result<Result<(), HeaderError>> {
-        let bytes = self.read_up_to(0, HEADER_LEN as usize)?;
-        let Some(bytes) = bytes.first_chunk::<64>() else { return Ok(Err(HeaderError::Short(bytes.len() as u64))) };
+        let bytes = self.read_up_to(0, HEADER_SIZE)?;
+        let Some(bytes) = bytes.first_chunk::<64>() else {
+            return Ok(Err(HeaderError::Short(bytes.len() as u64)));
+        };
         let checksum_holds = u32_at(bytes, 60) == crc32fast::hash(&bytes[..60]);
         Ok(if bytes[..8] != MAGIC[..] {
             Err(HeaderError::Magic)
@@ -129,7 +137,7 @@ impl Segment {
             Err(HeaderError::Content("its first index is not that of the file's name"))
         } else if origin.is_some_and(|origin| bytes[24..56] != Sha256::digest(origin.as_bytes())[..]) {
             Err(HeaderError::Content("it belongs to a log of another origin"))
-        } else if u32_at(bytes, 12) != HEADER_LEN as u32 || u32_at(bytes, 56) != 0 {
+        } else if u32_at(bytes, 12) != HEADER_FIELD || u32_at(bytes, 56) != 0 {
             Err(HeaderError::Content("a fixed field has another value"))
         } else {
             Ok(())
@@ -140,7 +148,7 @@ impl Segment {
     pub fn at(&self, offset: u64) -> io::Result<Found> {
         let head = self.read_up_to(offset, FRAME_HEADER_LEN)?;
         let error = match FrameHeader::parse(&head) {
-            Ok(header) if offset + u64::from(header.length) <= self.len()? => {
+            Ok(header) if offset + u64::from(header.length) <= self.bytes()? => {
                 let bytes = Bytes::from(self.read_up_to(offset, header.length as usize)?);
                 match Frame::parse(&bytes) {
                     Ok(frame) => return Ok(Found::Frame(frame)),
@@ -157,23 +165,15 @@ impl Segment {
     /// The next well-formed frame at or behind `from` that `accept` takes, with its offset.
     pub fn next_frame(&self, from: u64, accept: impl Fn(&Frame) -> bool) -> io::Result<Option<(u64, Frame)>> {
         let mut at = from;
-        while let Some(offset) = self.find_marker(at)? {
-            if let Found::Frame(frame) = self.at(offset)?
-                && accept(&frame)
-            {
-                return Ok(Some((offset, frame)));
-            }
-            at = offset + 1;
-        }
-        Ok(None)
-    }
-
-    fn find_marker(&self, from: u64) -> io::Result<Option<u64>> {
-        let mut at = from;
         loop {
             let bytes = self.read_up_to(at, SCAN_BYTES)?;
-            if let Some(place) = bytes.windows(MARKER.len()).position(|window| window == MARKER) {
-                return Ok(Some(at + place as u64));
+            for (place, window) in (at..).zip(bytes.windows(MARKER.len())) {
+                if window == MARKER
+                    && let Found::Frame(frame) = self.at(place)?
+                    && accept(&frame)
+                {
+                    return Ok(Some((place, frame)));
+                }
             }
             if bytes.len() < SCAN_BYTES {
                 return Ok(None);

@@ -7,8 +7,8 @@ use crate::limits::SPARE_WRITE_BYTES;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread;
 
 /// Prepares one spare segment at a time.
@@ -21,7 +21,7 @@ pub struct Spare {
 
 impl Spare {
     /// A preparer of spares of `segment_bytes` in `folder`.
-    pub fn new(folder: PathBuf, segment_bytes: u64) -> Self {
+    pub fn new(folder: &Path, segment_bytes: u64) -> Self {
         Self { path: folder.join("spare"), segment_bytes, filling: None }
     }
 
@@ -30,8 +30,12 @@ impl Spare {
         self.segment_bytes
     }
 
-    /// Starts to prepare the next spare. One that a process before left is begun anew: its zeros may never have reached the disk.
+    /// Starts to prepare the next spare, unless one is being prepared or ready. One that a process before left is begun anew: its zeros may never have
+    /// reached the disk. There is never a second thread at the file: its zeros could land in a segment that the file has become since.
     pub fn prepare(&mut self) {
+        if self.filling.is_some() {
+            return;
+        }
         let (done, filling) = sync_channel(1);
         let (path, segment_bytes) = (self.path.clone(), self.segment_bytes);
         let fill_spare = move || {
@@ -52,13 +56,12 @@ impl Spare {
     /// The spare, if it is ready; its zeros are durable.
     pub fn take(&mut self) -> Option<(File, PathBuf)> {
         let result = self.filling.as_ref()?.try_recv();
-        match result {
-            Ok(Ok(file)) => {
-                self.filling = None;
-                Some((file, self.path.clone()))
-            }
-            _ => None,
+        if let Err(TryRecvError::Empty) = result {
+            return None;
         }
+        self.filling = None;
+        let file = result.ok()?.ok()?;
+        Some((file, self.path.clone()))
     }
 }
 

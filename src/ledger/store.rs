@@ -4,16 +4,23 @@
 //! `index`. Its `flush` is no fdatasync, so each flush is followed by one of our own: that keeps a rebuild short, nothing depends on it.
 //! Values stay below 2 KiB, so that sled's separate blob files never come into being (docs/decisions/0002-sled-behind-segments.md).
 
+use super::fsck::Rows;
 use super::head::Head;
-use super::index::{Row, Store, StoreError};
+use super::index::{self, Store, StoreError};
+use super::row::Row;
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
 /// Bytes of sled's own segments: with its default it could not be opened again after a power cut, in 15 of 15 tries.
 const SLED_SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 
 const HEAD_KEY: &[u8] = b"head";
+
+/// Page cache for a copy that is scanned once.
+const COPY_CACHE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Tables in a folder.
 pub struct SledStore {
@@ -53,7 +60,7 @@ impl Store for SledStore {
     }
 
     fn last(&self) -> Result<Option<Row>, StoreError> {
-        guard(|| self.rows.last()).and_then(|pair| pair.map(|(key, value)| Row::decode(&key, &value)).transpose())
+        guard(|| self.rows.last())?.map(|(key, value)| decode(&key, &value)).transpose()
     }
 
     fn head(&self) -> Result<Option<Head>, StoreError> {
@@ -73,12 +80,68 @@ impl Store for SledStore {
     fn scan(&self, each: &mut dyn FnMut(Row) -> bool) -> Result<(), StoreError> {
         let mut rows = guard(|| Ok(self.rows.iter()))?;
         while let Some(pair) = guard(|| rows.next().transpose())? {
-            if !each(Row::decode(&pair.0, &pair.1)?) {
+            if !each(decode(&pair.0, &pair.1)?) {
                 break;
             }
         }
         Ok(())
     }
+}
+
+fn decode(key: &[u8], value: &[u8]) -> Result<Row, StoreError> {
+    match (key.try_into(), value.try_into()) {
+        (Ok(first_index), Ok(bytes)) => Ok(Row::decode(first_index, bytes)),
+        _ => Err(StoreError("a row has another length".into())),
+    }
+}
+
+/// Rows on their way from sled to the verifier.
+const ROWS_QUEUE_MAX: usize = 1_024;
+
+/// The rows of a ledger's tables, read from a copy of them: sled writes where it opens, and evidence is not written to. `None` where there are no tables.
+pub fn rows_of_copy(ledger: &Path) -> Option<Rows> {
+    let tables = index::folder(ledger);
+    if !tables.exists() {
+        return None;
+    }
+    let (send, rows) = sync_channel(ROWS_QUEUE_MAX);
+    // The copy is made before the segments are read: it holds no row whose frame is not there yet.
+    let copy = copy_of(&tables);
+    thread::spawn(move || {
+        let result = copy.map_err(|error| StoreError(error.to_string())).and_then(|copy| {
+            let scanned = SledStore::open(&copy, COPY_CACHE_BYTES)
+                .and_then(|store| store.scan(&mut |row| send.send(Ok(row)).is_ok()));
+            // Nothing depends on the copy's end; what is left of it is in the folder for temporary files.
+            let _ = fs::remove_dir_all(copy);
+            scanned
+        });
+        if let Err(error) = result {
+            let _ = send.send(Err(error.0));
+        }
+    });
+    Some(Box::new(rows.into_iter()))
+}
+
+/// Copies the files of a folder, and of its folders, into a new one.
+fn copy_of(tables: &Path) -> std::io::Result<PathBuf> {
+    let number = getrandom::u64().map_err(std::io::Error::other)?;
+    let copy = std::env::temp_dir().join(format!("attestry-tables-{number:016x}"));
+    copy_into(tables, &copy)?;
+    Ok(copy)
+}
+
+fn copy_into(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir(to)?;
+    for file in fs::read_dir(from)? {
+        let file = file?;
+        let target = to.join(file.file_name());
+        if file.file_type()?.is_dir() {
+            copy_into(&file.path(), &target)?;
+        } else {
+            fs::copy(file.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// A panic inside sled is an error of this store, not of the process.
@@ -119,7 +182,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = SledStore::open(dir.path(), 1 << 20).unwrap();
         store.put(&[row(0), row(1), row(300)]).unwrap();
-        let head = Head { range: crate::merkle::CompactRange::new(), segment: 0, offset: 64, last_leaf: [0; 32], checkpoint: String::new() };
+        let head = Head {
+            range: crate::merkle::CompactRange::new(),
+            segment: 0,
+            offset: 64,
+            last_leaf: [0; 32],
+            checkpoint: String::new(),
+        };
         store.flush(&head).unwrap();
         drop(store);
         let store = SledStore::open(dir.path(), 1 << 20).unwrap();
@@ -140,7 +209,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = SledStore::open(dir.path(), 1 << 20).unwrap();
         store.put(&(0..20_000).map(row).collect::<Vec<_>>()).unwrap();
-        let head = Head { range: crate::merkle::CompactRange::new(), segment: 0, offset: 64, last_leaf: [0; 32], checkpoint: String::new() };
+        let head = Head {
+            range: crate::merkle::CompactRange::new(),
+            segment: 0,
+            offset: 64,
+            last_leaf: [0; 32],
+            checkpoint: String::new(),
+        };
         store.flush(&head).unwrap();
         let blobs = fs::read_dir(dir.path().join("blobs")).map_or(0, Iterator::count);
         assert_eq!(blobs, 0);

@@ -98,7 +98,13 @@ fn walk(segment: &Segment, key: &VerifierKey) -> io::Result<Tail> {
 
 fn damage(segment: &Segment, offset: u64, first_index: u64, end_index: u64) -> v1::Damage {
     let segment = segment::file_name(segment.first_index());
-    v1::Damage { reason: "bytes that are no frame, with good frames behind them".into(), first_index, end_index, segment, offset }
+    v1::Damage {
+        reason: "bytes that are no frame, with good frames behind them".into(),
+        first_index,
+        end_index,
+        segment,
+        offset,
+    }
 }
 
 /// A frame that the key signed, at or behind the entry that is due: payload bytes that look like a frame are none.

@@ -5,9 +5,9 @@
 //! `committer`'s; the state after a restart is `open`'s.
 
 use super::disk::{Disk, SegmentFile};
-use super::frame::FrameBuilder;
+use super::frame::{FrameBuilder, narrow};
 use super::head::Head;
-use super::index::Row;
+use super::row::Row;
 use super::segment;
 use crate::clock::Clock;
 use crate::entry::{self, Body, PendingEntry};
@@ -114,7 +114,7 @@ impl Writer {
             first_index: self.state.range.size(),
             segment: self.segment_first,
             offset: self.offset,
-            length: frame.len() as u32,
+            length: narrow(frame.len()),
             end_index: next.range.size(),
             root: checkpoint.root,
         };

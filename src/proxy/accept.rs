@@ -3,8 +3,8 @@
 //! Connections are dealt to the workers in turn. (One listening socket per worker would let the kernel choose by a hash, which leaves workers idle where there are few connections,
 //! and a sidecar has few.) The threads are named, counted, and joined by whoever stops the data path.
 
-use super::stack::{Accepted, DrainSignals, Options, stack};
 use super::CommitPort;
+use super::stack::{Accepted, DrainSignals, Options, stack};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::num::NonZeroUsize;
@@ -39,7 +39,7 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
 
 impl Listeners {
     /// Starts `workers` threads that serve what `listener` accepts, until `drain.started`, and then what they have until it has ended.
-    pub fn start<C>(listener: StdListener, workers: NonZeroUsize, options: Options<C>) -> io::Result<Self>
+    pub fn start<C>(listener: StdListener, workers: NonZeroUsize, options: &Options<C>) -> io::Result<Self>
     where
         C: CommitPort + Send,
     {
@@ -103,7 +103,11 @@ async fn accept(listener: StdListener, hands: Vec<Sender<StdStream>>, drain: Dra
 }
 
 /// One worker: a task for each connection, until the listener's end is gone and the last task has ended.
-async fn work<C: CommitPort>(options: Options<C>, places: Arc<Semaphore>, mut connections: Receiver<StdStream>) {
+async fn work<C: CommitPort>(
+    options: Options<C>,
+    places: Arc<Semaphore>,
+    mut connections: Receiver<StdStream>,
+) {
     let mut stack = stack(Rc::new(options), places);
     let tasks = tokio_util::task::TaskTracker::new();
     while let Some(stream) = connections.recv().await {

@@ -41,7 +41,9 @@ impl Answers {
                 }
             }
             Milestone::Ended(stream) => drop(self.open.remove(&stream)),
-            Milestone::GoAway(last) => self.goaway = Some(self.goaway.map_or(last, |before| before.min(last))),
+            Milestone::GoAway(last) => {
+                self.goaway = Some(self.goaway.map_or(last, |before| before.min(last)));
+            }
             Milestone::Settings | Milestone::Ping(_) => {}
         }
     }
@@ -91,12 +93,24 @@ impl Answers {
 fn unavailable(stream: u32, is_grpc: bool, reason: &str) -> Vec<u8> {
     let message = percent_encode(reason);
     if is_grpc {
-        let fields = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "14"), ("grpc-message", &message)];
+        let fields = [
+            (":status", "200"),
+            ("content-type", "application/grpc"),
+            ("grpc-status", "14"),
+            ("grpc-message", &message),
+        ];
         frame::headers_literal(stream, true, &fields, FRAME_BYTES)
     } else {
-        frame::headers_literal(stream, true, &[(":status", "503"), ("content-length", "0"), ("x-attestry", &message)], FRAME_BYTES)
+        frame::headers_literal(
+            stream,
+            true,
+            &[(":status", "503"), ("content-length", "0"), ("x-attestry", &message)],
+            FRAME_BYTES,
+        )
     }
 }
+
+const HEX_DIGITS: &[u8; 16] = b"0123456789ABCDEF";
 
 /// As gRPC encodes `grpc-message`: bytes outside of printable ASCII, and the percent sign, escaped.
 fn percent_encode(text: &str) -> String {
@@ -105,7 +119,8 @@ fn percent_encode(text: &str) -> String {
         if (0x20..=0x7e).contains(&byte) && byte != b'%' {
             encoded.push(char::from(byte));
         } else {
-            encoded.push_str(&format!("%{byte:02X}"));
+            encoded.push('%');
+            encoded.extend([byte >> 4, byte & 15].map(|digit| char::from(HEX_DIGITS[usize::from(digit)])));
         }
     }
     encoded
@@ -121,7 +136,10 @@ mod tests {
         answers.apply(Milestone::Opened { stream: 9, is_grpc: true });
         answers.apply(Milestone::GoAway(5));
         assert_eq!(answers.goaway_gracefully(""), frame::goaway(5, code::NO_ERROR, b""));
-        assert_eq!(answers.goaway_finally(code::PROTOCOL_ERROR, "x"), frame::goaway(5, code::PROTOCOL_ERROR, b"x"));
+        assert_eq!(
+            answers.goaway_finally(code::PROTOCOL_ERROR, "x"),
+            frame::goaway(5, code::PROTOCOL_ERROR, b"x")
+        );
     }
 
     #[test]

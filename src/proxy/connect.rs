@@ -47,7 +47,10 @@ pub(super) async fn connect(upstream: &Upstream, limit: Duration) -> Result<TcpS
     };
     let upstream = upstream.clone();
     match timeout(limit, attempt).await {
-        Ok(Ok(stream)) => stream.set_nodelay(true).map(|()| stream).map_err(|source| ConnectError::Failed { upstream, source }),
+        Ok(Ok(stream)) => stream
+            .set_nodelay(true)
+            .map(|()| stream)
+            .map_err(|source| ConnectError::Failed { upstream, source }),
         Ok(Err(source)) => Err(ConnectError::Failed { upstream, source }),
         Err(_) => Err(ConnectError::TimedOut { upstream, timeout: limit }),
     }

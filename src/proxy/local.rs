@@ -17,7 +17,11 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 /// Calls are answered on a new connection, whose client has nothing yet.
-pub(super) async fn answer_new<C: CommitPort>(session: &mut Session<C>, client: &TcpStream, reason: &str) -> u64 {
+pub(super) async fn answer_new<C: CommitPort>(
+    session: &mut Session<C>,
+    client: &TcpStream,
+    reason: &str,
+) -> u64 {
     let mut pipe = Pipe::new(session.options.port.clone(), session.options.hold_bytes_max);
     pipe.inject(frame::settings(&[]));
     answer(session, client, pipe, reason).await
@@ -37,7 +41,12 @@ pub(super) async fn answer_rest<C: CommitPort>(
 }
 
 /// Returns the bytes that the client was sent.
-async fn answer<C: CommitPort>(session: &mut Session<C>, client: &TcpStream, mut pipe: Pipe<C>, reason: &str) -> u64 {
+async fn answer<C: CommitPort>(
+    session: &mut Session<C>,
+    client: &TcpStream,
+    mut pipe: Pipe<C>,
+    reason: &str,
+) -> u64 {
     let mut deadline = Box::pin(sleep(Duration::from_millis(LOCAL_ANSWERS_MS)));
     let mut told = false;
     answer_open(session, &mut pipe, reason, &mut told);
@@ -157,4 +166,3 @@ pub(super) async fn linger(stream: &TcpStream) {
     };
     let _ = tokio::time::timeout(Duration::from_millis(crate::limits::LINGER_MS), drain).await;
 }
-

@@ -95,7 +95,8 @@ impl<C: CommitPort> Pipe<C> {
             let has_room = self.small_data_room() > 0 && self.port.poll_ready(cx).is_ready();
             return if has_room { Poll::Ready(Ready::More) } else { Poll::Pending };
         }
-        let has_more = !self.is_ended && self.held_bytes < self.hold_bytes_max && from.poll_read_ready(cx).is_ready();
+        let has_more =
+            !self.is_ended && self.held_bytes < self.hold_bytes_max && from.poll_read_ready(cx).is_ready();
         // A place in the commit queue comes before the bytes: without one, reading on would only move the wait into memory. But an idle
         // connection takes none.
         if has_more && self.port.poll_ready(cx).is_ready() { Poll::Ready(Ready::Read) } else { Poll::Pending }
@@ -136,7 +137,13 @@ impl<C: CommitPort> Pipe<C> {
     }
 
     /// Holds `bytes` until `submission` is committed. The place for it was taken when `poll` said that it can read.
-    pub(super) fn hold(&mut self, bytes: Bytes, small_data: usize, submission: Submission, milestones: Vec<Milestone>) {
+    pub(super) fn hold(
+        &mut self,
+        bytes: Bytes,
+        small_data: usize,
+        submission: Submission,
+        milestones: Vec<Milestone>,
+    ) {
         let receipt = if submission.entries.is_empty() { None } else { Some(self.port.call(submission)) };
         self.held_bytes += bytes.len();
         self.has_begun = true;

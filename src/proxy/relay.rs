@@ -24,11 +24,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 /// How a relayed connection came to its end.
 pub(super) enum End {
     /// Both sides were served to their end, or one of them broke it off.
-    Closed {
-        reason: String,
-        side: Side,
-        how: Goodbye,
-    },
+    Closed { reason: String, side: Side, how: Goodbye },
     /// The ledger does not commit: what is open must be answered here.
     Refused(String),
 }
@@ -127,8 +123,11 @@ impl<'a, C: CommitPort> Relay<'a, C> {
 
     fn act_on(&mut self, direction: Direction, ready: Ready) -> Result<(), End> {
         let is_down = direction == Direction::ServerToClient;
-        let (pipe, from, to) =
-            if is_down { (&mut self.down, self.upstream, self.client) } else { (&mut self.up, self.client, self.upstream) };
+        let (pipe, from, to) = if is_down {
+            (&mut self.down, self.upstream, self.client)
+        } else {
+            (&mut self.up, self.client, self.upstream)
+        };
         match ready {
             Ready::Receipt(Ok(_)) => {
                 for milestone in pipe.release() {
@@ -281,7 +280,11 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             }
             Drain::Asked { .. } => {
                 let calls = self.session.answers.streams().len();
-                let reason = if calls == 0 { "drained".into() } else { format!("drain timeout with {calls} calls open") };
+                let reason = if calls == 0 {
+                    "drained".into()
+                } else {
+                    format!("drain timeout with {calls} calls open")
+                };
                 self.cause.get_or_insert((reason, Side::Attestry));
                 let goaway = self.session.answers.goaway_finally(code::NO_ERROR, "attestry is stopping");
                 self.say_goodbye(goaway, code::NO_ERROR);

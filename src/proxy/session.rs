@@ -124,7 +124,8 @@ impl<C: CommitPort> Session<C> {
         }
         self.preface_passed = true;
         let forward = PREFACE.len();
-        let observed = Observed { submission: Submission::default(), forward, milestones: Vec::new(), failure: None };
+        let observed =
+            Observed { submission: Submission::default(), forward, milestones: Vec::new(), failure: None };
         Some(Taken { bytes: pipe.take(forward), small_data: 0, observed })
     }
 

@@ -1,10 +1,10 @@
 //! The connection stack, in one function, and the service at its end: what happens to an accepted connection, from the top.
 
+use super::CommitPort;
 use super::connect::{Upstream, connect};
 use super::local;
 use super::relay::{End, Goodbye, Relay};
 use super::session::{Opening, Session};
-use super::CommitPort;
 use crate::capture::{Limits, Policy, Side};
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -185,7 +185,8 @@ where
 
 async fn turn_away<C: CommitPort>(options: Rc<Options<C>>, accepted: Accepted) -> Result<(), Infallible> {
     options.counters.connections_refused.add(1);
-    let reason = format!("attestry: all {} connections are in use (limits.connections_max)", options.connections_max);
+    let reason =
+        format!("attestry: all {} connections are in use (limits.connections_max)", options.connections_max);
     let mut session = Session::new(options);
     let event = v1::ConnectionEvent {
         r#type: v1::connection_event::Type::BoundBroken.into(),

@@ -10,16 +10,13 @@ use crate::entry::{self, Body, EntryError};
 use crate::generated::v1;
 use crate::ledger::frame::Frame;
 use crate::ledger::genuine;
-use crate::ledger::head::{Head, HeadError};
+use crate::ledger::head::Head;
 use crate::ledger::segment::{self, Found, HeaderError, Segment};
 use crate::note::VerifierKey;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// Tries to read the head file: the writer may be in the middle of it, which takes microseconds.
-const HEAD_TRIES_MAX: usize = 5;
 
 /// One entry at its place, with the payload that stands beside it.
 #[derive(Clone, Debug)]
@@ -155,20 +152,13 @@ impl Reader {
     }
 
     fn read_head(&mut self) {
-        for attempt in 1..=HEAD_TRIES_MAX {
-            match Head::read(&self.dir) {
-                Ok(head) => {
-                    self.head = head;
-                    return;
-                }
-                // A head that was good before goes on to hold. One that never was is like none.
-                Err(error @ (HeadError::Io(_) | HeadError::Content(_))) if attempt == HEAD_TRIES_MAX => {
-                    if self.head.is_none() && self.segment.is_none() {
-                        self.report(0, 0, format!("{error}; reading to the last good frame instead"));
-                    }
-                }
-                Err(_) => {}
+        match Head::read(&self.dir) {
+            Ok(head) => self.head = head,
+            // A head that was good before goes on to hold. One that never was is like none.
+            Err(error) if self.head.is_none() && self.segment.is_none() => {
+                self.report(0, 0, format!("{error}; reading to the last good frame instead"));
             }
+            Err(_) => {}
         }
     }
 
@@ -240,12 +230,15 @@ impl Reader {
     fn skip(&mut self, error: &str) -> Result<bool, ReadError> {
         let Some(segment) = &self.segment else { return Ok(false) };
         let (next, size) = (self.next_index, self.published_size());
-        let key = genuine::opened(&self.dir).and_then(|opened| opened.verifier_key.parse::<VerifierKey>().ok());
+        let key =
+            genuine::opened(&self.dir).and_then(|opened| opened.verifier_key.parse::<VerifierKey>().ok());
         let found = match key {
             Some(key) => segment
                 .next_frame(self.offset + 1, |frame| {
                     let header = frame.header();
-                    header.first_index >= next && header.end_index() <= size && genuine::tree_after(frame, &key).is_some()
+                    header.first_index >= next
+                        && header.end_index() <= size
+                        && genuine::tree_after(frame, &key).is_some()
                 })
                 .map_err(|source| self.segment_error(source))?,
             None => None,

@@ -28,15 +28,33 @@ const HOLD_BYTES_MAX: usize = 16 << 20;
 /// A step of one side. Streams are chosen among those on which the side may still send; where there is none, the step is left out.
 #[derive(Clone, Debug)]
 enum Step {
-    Data { stream: usize, length: usize, pad: Option<u8>, ends: bool },
+    Data {
+        stream: usize,
+        length: usize,
+        pad: Option<u8>,
+        ends: bool,
+    },
     /// On the server's side the first block of a stream is the response's; further ones are trailers.
-    Block { stream: usize, pad: Option<u8>, parts: usize, ends: bool },
-    Reset { stream: usize },
+    Block {
+        stream: usize,
+        pad: Option<u8>,
+        parts: usize,
+        ends: bool,
+    },
+    Reset {
+        stream: usize,
+    },
     Ping,
-    Window { stream: usize },
+    Window {
+        stream: usize,
+    },
     Settings,
-    Priority { stream: usize },
-    Unknown { length: usize },
+    Priority {
+        stream: usize,
+    },
+    Unknown {
+        length: usize,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -70,8 +88,15 @@ struct Script {
 
 fn script(refused_after: impl Strategy<Value = Option<usize>>) -> impl Strategy<Value = Script> {
     let writes = vec(prop_oneof![2 => 1..30_usize, 2 => 30..1_500_usize, 1 => 1_500..40_000_usize], 1..8);
-    (vec(step(), 0..40), vec(step(), 0..40), writes, any::<u64>(), refused_after)
-        .prop_map(|(client, server, writes, seed, refused_after)| Script { client, server, writes, seed, refused_after })
+    (vec(step(), 0..40), vec(step(), 0..40), writes, any::<u64>(), refused_after).prop_map(
+        |(client, server, writes, seed, refused_after)| Script {
+            client,
+            server,
+            writes,
+            seed,
+            refused_after,
+        },
+    )
 }
 
 fn config(cases: u32) -> Config {
@@ -173,7 +198,8 @@ impl Author {
                 let Some(stream) = stream_of(stream) else { return };
                 let is_response = self.way == Way::Down && self.responded.insert(stream);
                 let fields = if is_response {
-                    [hpack::indexed(hpack::at::STATUS), hpack::keep("content-type", "application/grpc")].concat()
+                    [hpack::indexed(hpack::at::STATUS), hpack::keep("content-type", "application/grpc")]
+                        .concat()
                 } else {
                     hpack::literal("grpc-status", "0")
                 };
@@ -313,7 +339,9 @@ impl Progress {
             rest = behind;
             match piece.kind {
                 PieceKind::Segment(event, _) => drop(parts.insert(event, bytes)),
-                PieceKind::Connection(_, event) if event.frame_type == 0xcc => self.strays.push_back(bytes.to_vec()),
+                PieceKind::Connection(_, event) if event.frame_type == 0xcc => {
+                    self.strays.push_back(bytes.to_vec())
+                }
                 _ => panic!("no such piece was sent: {piece:?}"),
             }
         }
@@ -328,20 +356,27 @@ impl Progress {
                     }
                     if let Some(message) = &event.message {
                         let data = self.data.entry(call.stream).or_default();
-                        data.extend(message.prefix.iter().chain(parts.get(&number).copied().unwrap_or_default()));
+                        data.extend(
+                            message.prefix.iter().chain(parts.get(&number).copied().unwrap_or_default()),
+                        );
                     }
                     match event.r#type() {
                         EventType::ClientHalfClose | EventType::ServerHalfClose => {
                             *self.closes.entry(call.stream).or_default() += 1;
                         }
-                        EventType::Cancel | EventType::Reset => *self.resets.entry(call.stream).or_default() += 1,
+                        EventType::Cancel | EventType::Reset => {
+                            *self.resets.entry(call.stream).or_default() += 1
+                        }
                         _ => {}
                     }
                 }
             }
             Body::ConnectionEvents(connection) => {
                 // An unknown frame without payload is recorded too, with nothing beside it.
-                let empty = connection.events.iter().filter(|event| event.frame_type == 0xcc && event.payload_length == 0);
+                let empty = connection
+                    .events
+                    .iter()
+                    .filter(|event| event.frame_type == 0xcc && event.payload_length == 0);
                 empty.for_each(|_| self.strays.push_back(Vec::new()));
             }
             other => panic!("no entry of a direction: {other:?}"),
@@ -448,7 +483,11 @@ fn watch(allowed: [Arc<AtomicUsize>; 2], is_refusing: Arc<AtomicBool>) -> Watch 
     Arc::new(move |way, received| {
         let allowed = allowed[way as usize].load(Ordering::SeqCst);
         let is_free = way == Way::Down && is_refusing.load(Ordering::SeqCst);
-        assert!(is_free || received.len() <= allowed, "{way:?}: {} bytes arrived, and {allowed} may have", received.len());
+        assert!(
+            is_free || received.len() <= allowed,
+            "{way:?}: {} bytes arrived, and {allowed} may have",
+            received.len()
+        );
     })
 }
 
@@ -494,7 +533,12 @@ impl Giver {
             while !over.load(Ordering::SeqCst) {
                 let mut open = Vec::new();
                 port.wait(Duration::from_millis(1), |held| {
-                    open = held.iter().enumerate().filter(|(_, held)| !held.is_answered()).map(|(number, _)| number).collect();
+                    open = held
+                        .iter()
+                        .enumerate()
+                        .filter(|(_, held)| !held.is_answered())
+                        .map(|(number, _)| number)
+                        .collect();
                     !open.is_empty()
                 });
                 for _ in 0..next(&mut random) % 64 {
@@ -520,7 +564,8 @@ impl Giver {
 
     /// Waits until something is refused, or everything has passed because there was too little to refuse.
     fn wait_for_refusal(&self, rig: &Rig, is_refusing: &AtomicBool, up: &[u8], down: &[u8]) {
-        let passed = || rig.received(Way::Up).len() >= up.len() && rig.received(Way::Down).len() >= down.len();
+        let passed =
+            || rig.received(Way::Up).len() >= up.len() && rig.received(Way::Down).len() >= down.len();
         let end = Instant::now() + PATIENCE;
         while !(is_refusing.load(Ordering::SeqCst) || passed()) {
             assert!(Instant::now() < end, "nothing is refused, and not everything passes");
@@ -538,7 +583,11 @@ fn assert_refused(rig: &Rig, client: &Author, server: &Author, allowed: &[Arc<At
     // Upstream: a beginning of what the client sent, whole units only, all of it committed; then the end.
     let received = rig.wait_for_end(Way::Up);
     let delivered = whole_units(&client.units, &received);
-    assert_eq!(delivered.bytes, received.len(), "upstream got something else than a beginning of what the client sent");
+    assert_eq!(
+        delivered.bytes,
+        received.len(),
+        "upstream got something else than a beginning of what the client sent"
+    );
     assert!(received.len() <= allowed[Way::Up as usize].load(Ordering::SeqCst));
     // The client: a beginning of what the server sent, then an end of each call that is open by then, and a GOAWAY.
     let ends = |bytes: &[u8]| {
@@ -555,7 +604,10 @@ fn assert_refused(rig: &Rig, client: &Author, server: &Author, allowed: &[Arc<At
     };
     let received = rig.wait_for(Way::Down, is_complete);
     let (answers, _, delivered) = ends(&received);
-    assert!(delivered.bytes <= allowed[Way::Down as usize].load(Ordering::SeqCst), "more of the server's frames than committed");
+    assert!(
+        delivered.bytes <= allowed[Way::Down as usize].load(Ordering::SeqCst),
+        "more of the server's frames than committed"
+    );
     let twice: Vec<_> = answers.ended.intersection(&delivered.ended).collect();
     assert!(twice.is_empty(), "calls {twice:?} had ended for the client already");
 }
@@ -595,7 +647,11 @@ impl Answers {
                 kind::RST_STREAM => {
                     let code = u32::from_be_bytes(frame.payload[..4].try_into().unwrap());
                     // An answer is followed by NO_ERROR; a call that had a response is broken off.
-                    let fits = if answers.ended.insert(frame.stream()) { code::INTERNAL_ERROR } else { code::NO_ERROR };
+                    let fits = if answers.ended.insert(frame.stream()) {
+                        code::INTERNAL_ERROR
+                    } else {
+                        code::NO_ERROR
+                    };
                     assert_eq!(code, fits, "{frame:?}");
                 }
                 kind::GOAWAY => answers.has_goaway = true,
@@ -611,7 +667,8 @@ impl Answers {
         let fields = decoder.decode(frame.fragment().unwrap()).unwrap();
         let has = |name: &str, value: &str| fields.contains(&(name.into(), value.into()));
         let is_grpc = frame.stream() % 4 == 1;
-        let fits = if is_grpc { has(":status", "200") && has("grpc-status", "14") } else { has(":status", "503") };
+        let fits =
+            if is_grpc { has(":status", "200") && has("grpc-status", "14") } else { has(":status", "503") };
         assert!(fits, "call {} is answered with {fields:?}", frame.stream());
     }
 }

@@ -77,7 +77,7 @@ impl Rig {
             drain: drain.clone(),
         };
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let listeners = Listeners::start(listener, NonZeroUsize::MIN, options).unwrap();
+        let listeners = Listeners::start(listener, NonZeroUsize::MIN, &options).unwrap();
         let client = TcpStream::connect(listeners.address()).unwrap();
         let (server, _) = upstream.accept().unwrap();
         Self {
@@ -163,7 +163,12 @@ impl Rig {
     pub fn wait_for(&self, way: Way, enough: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         let end = self.end_of(way);
         let inbox = end.inbox.wait(PATIENCE, |inbox| enough(&inbox.bytes));
-        assert!(enough(&inbox.bytes), "{way:?}: only {} bytes arrived, ended: {}", inbox.bytes.len(), inbox.has_ended);
+        assert!(
+            enough(&inbox.bytes),
+            "{way:?}: only {} bytes arrived, ended: {}",
+            inbox.bytes.len(),
+            inbox.has_ended
+        );
         inbox.bytes.clone()
     }
 
@@ -237,7 +242,8 @@ pub fn frames_of(bytes: &[u8]) -> Vec<Frame> {
 }
 
 fn limits() -> Limits {
-    let units = UnitLimits { frame_bytes_max: 1 << 20, header_list_bytes_max: 1 << 20, continuations_max: 1_000 };
+    let units =
+        UnitLimits { frame_bytes_max: 1 << 20, header_list_bytes_max: 1 << 20, continuations_max: 1_000 };
     Limits { units, streams_max: 1_000 }
 }
 
@@ -252,7 +258,8 @@ impl End {
     fn new(stream: TcpStream, way: Way, watch: &Watch) -> Self {
         stream.set_nodelay(true).unwrap();
         let inbox = Arc::new(Inbox::default());
-        let (mut source, target, watch) = (stream.try_clone().unwrap(), Arc::clone(&inbox), Arc::clone(watch));
+        let (mut source, target, watch) =
+            (stream.try_clone().unwrap(), Arc::clone(&inbox), Arc::clone(watch));
         let reader = thread::spawn(move || {
             let mut buffer = vec![0; 64 * 1024];
             let _end = Ending(Arc::clone(&target));
@@ -295,7 +302,9 @@ impl Inbox {
     }
 
     fn wait(&self, bound: Duration, enough: impl Fn(&Content) -> bool) -> MutexGuard<'_, Content> {
-        let waited = self.changed.wait_timeout_while(self.lock(), bound, |content| !enough(content) && !content.has_ended);
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), bound, |content| !enough(content) && !content.has_ended);
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }

@@ -5,8 +5,8 @@ use crate::ledger_reading::{
     Placed, assert_intact, crash, damages, entries, frames, gaps, segment_path, starts, verify,
 };
 use crate::small_ledger::{
-    PATIENCE, answer_to, location, numbers, options, runtime, short_submission, start, start_faulty, start_with, submission,
-    submit, submit_all,
+    PATIENCE, answer_to, location, numbers, options, runtime, short_submission, start, start_faulty,
+    start_with, submission, submit, submit_all,
 };
 use attestry::clock::{ManualClock, SystemClock};
 use attestry::entry::{self, Body, PendingEntry, Receipt};
@@ -14,8 +14,9 @@ use attestry::generated::v1;
 use attestry::ledger::OnFailure;
 use attestry::ledger::disk::FsDisk;
 use attestry::ledger::fsck::{Fault, FaultKind, Verdict};
-use attestry::ledger::index::{Row, Store as _};
+use attestry::ledger::index::Store as _;
 use attestry::ledger::open::{self, OpenError};
+use attestry::ledger::row::Row;
 use attestry::ledger::segment;
 use attestry::ledger::store::SledStore;
 use attestry::note::{Checkpoint, Note};
@@ -89,12 +90,16 @@ fn body(pending: &PendingEntry) -> Body {
 }
 
 fn started(bodies: &[Body]) -> v1::Started {
-    let started = bodies.iter().find_map(|body| if let Body::Started(started) = body { Some(started) } else { None });
+    let started =
+        bodies.iter().find_map(|body| if let Body::Started(started) = body { Some(started) } else { None });
     started.unwrap().clone()
 }
 
 fn damage_in(bodies: &[Body]) -> Vec<v1::Damage> {
-    bodies.iter().filter_map(|body| if let Body::Damage(damage) = body { Some(damage.clone()) } else { None }).collect()
+    bodies
+        .iter()
+        .filter_map(|body| if let Body::Damage(damage) = body { Some(damage.clone()) } else { None })
+        .collect()
 }
 
 /// The faults that the verifier finds.
@@ -153,7 +158,10 @@ fn a_torn_last_frame_in_prepared_space_is_cut_off() {
         assert_intact(&dir, &format!("torn after {torn}"));
         assert_eq!(numbers(&entries(&dir)), (0..SUBMISSIONS - 1).collect(), "torn after {torn}");
         let cut = started(&bodies).torn_bytes_cut;
-        assert!((1..=torn).contains(&cut), "torn after {torn}: the log says that {cut} bytes of a commit were cut");
+        assert!(
+            (1..=torn).contains(&cut),
+            "torn after {torn}: the log says that {cut} bytes of a commit were cut"
+        );
     }
 }
 
@@ -167,10 +175,15 @@ fn a_published_frame_that_is_cut_is_damage_at_every_length() {
         let dir = sample.copy(&format!("torn{torn}"));
         cut(&dir, last.segment, last.offset + torn);
         let bodies = restart(&dir).unwrap();
-        let found: Vec<_> = damage_in(&bodies).iter().map(|damage| (damage.first_index, damage.end_index)).collect();
+        let found: Vec<_> =
+            damage_in(&bodies).iter().map(|damage| (damage.first_index, damage.end_index)).collect();
         assert_eq!(found, [(header.first_index, header.end_index())], "torn after {torn}");
         let started = started(&bodies);
-        assert_eq!((started.previous_stop_was_clean, started.torn_bytes_cut), (false, 0), "torn after {torn}");
+        assert_eq!(
+            (started.previous_stop_was_clean, started.torn_bytes_cut),
+            (false, 0),
+            "torn after {torn}"
+        );
         let length = fs::metadata(segment_path(&dir, last.segment)).unwrap().len();
         assert_eq!(length, last.offset + torn, "torn after {torn}: what is left is evidence");
         let (kind, place) = if torn == 0 {
@@ -178,7 +191,8 @@ fn a_published_frame_that_is_cut_is_damage_at_every_length() {
         } else {
             (FaultKind::DamagedFrame, (last.segment, last.offset))
         };
-        let expected = (kind, Some(place.0), Some(place.1), Some(header.first_index), Some(header.end_index()));
+        let expected =
+            (kind, Some(place.0), Some(place.1), Some(header.first_index), Some(header.end_index()));
         assert_eq!(faults(&dir), [expected], "torn after {torn}");
         fs::remove_dir_all(&dir).unwrap();
     }
@@ -190,7 +204,9 @@ fn a_damaged_frame_in_the_middle_is_named_and_survived() {
     let dir = sample.dir();
     let (all, last) = (frames(&dir), sample.last());
     let damaged = all.iter().rfind(|placed| placed.end() == last.offset).unwrap();
-    change(&segment_path(&dir, damaged.segment), |bytes| bytes[usize::try_from(damaged.end() - 20).unwrap()] ^= 1);
+    change(&segment_path(&dir, damaged.segment), |bytes| {
+        bytes[usize::try_from(damaged.end() - 20).unwrap()] ^= 1
+    });
     let header = *damaged.frame.header();
     let ledger = start(&options(&dir, OnFailure::Refuse)).unwrap();
     runtime().block_on(submit_all(&mut ledger.handle(), 100..101));
@@ -198,7 +214,8 @@ fn a_damaged_frame_in_the_middle_is_named_and_survived() {
     let found = damages(&dir);
     assert_eq!(found.len(), 1, "{found:?}");
     let place = (found[0].segment.clone(), found[0].offset, found[0].first_index, found[0].end_index);
-    let expected = (segment::file_name(damaged.segment), damaged.offset, header.first_index, header.end_index());
+    let expected =
+        (segment::file_name(damaged.segment), damaged.offset, header.first_index, header.end_index());
     assert_eq!(place, expected);
     let expected = (
         FaultKind::DamagedFrame,
@@ -230,7 +247,8 @@ fn a_signed_frame_behind_a_removed_one_is_not_cut_off() {
     let bodies = restart(&dir).unwrap();
     let numbers = numbers(&entries(&dir));
     assert!(numbers.contains(&(SUBMISSIONS - 1)), "the start destroyed a signed frame: {bodies:?}");
-    let found: Vec<_> = damage_in(&bodies).iter().map(|damage| (damage.first_index, damage.end_index)).collect();
+    let found: Vec<_> =
+        damage_in(&bodies).iter().map(|damage| (damage.first_index, damage.end_index)).collect();
     assert_eq!(found, [(removed.frame.header().first_index, removed.frame.header().end_index())]);
     assert_eq!(verify(&dir).verdict, Verdict::Damaged);
 }
@@ -242,7 +260,8 @@ fn a_removed_last_segment_is_damage_that_the_head_knows_of() {
     fs::remove_file(segment_path(&dir, last.segment)).unwrap();
     let bodies = restart(&dir).unwrap();
     let end = last.frame.header().end_index();
-    let found: Vec<_> = damage_in(&bodies).iter().map(|damage| (damage.first_index, damage.end_index)).collect();
+    let found: Vec<_> =
+        damage_in(&bodies).iter().map(|damage| (damage.first_index, damage.end_index)).collect();
     assert_eq!(found, [(last.segment, end)]);
     assert!(!started(&bodies).previous_stop_was_clean);
     let expected = (FaultKind::MissingEntries, Some(end), Some(0), Some(last.segment), Some(end));
@@ -258,7 +277,8 @@ fn removed_segments_are_not_a_new_ledger() {
         fs::remove_file(segment_path(&dir, first_index)).unwrap();
     }
     let bodies = restart(&dir).unwrap();
-    let found: Vec<_> = damage_in(&bodies).iter().map(|damage| (damage.first_index, damage.end_index)).collect();
+    let found: Vec<_> =
+        damage_in(&bodies).iter().map(|damage| (damage.first_index, damage.end_index)).collect();
     assert_eq!(found, [(0, end)]);
     assert!(!bodies.iter().any(|body| matches!(body, Body::Opened(_))));
     assert_eq!(verify(&dir).verdict, Verdict::Damaged);
@@ -390,13 +410,20 @@ fn lookup_tables_that_are_garbage_are_set_aside_and_rebuilt() {
     stop_when_indexed(ledger, &dir, "made for the first time");
     for round in [1, 2] {
         let garbage = vec![0x50 + round; 40_000];
-        for file in fs::read_dir(dir.join("db")).unwrap().map(|file| file.unwrap().path()).filter(|path| path.is_file()) {
+        for file in fs::read_dir(dir.join("db"))
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .filter(|path| path.is_file())
+        {
             fs::write(file, &garbage).unwrap();
         }
         let ledger = start(&options(&dir, OnFailure::Refuse)).unwrap();
         stop_when_indexed(ledger, &dir, &format!("garbage, round {round}"));
         let aside = fs::read(dir.join("db.damaged").join("db")).unwrap();
-        assert_eq!(aside, garbage, "round {round}: the newest damaged tables are kept, an older copy makes room");
+        assert_eq!(
+            aside, garbage,
+            "round {round}: the newest damaged tables are kept, an older copy makes room"
+        );
     }
 }
 
@@ -424,7 +451,11 @@ fn committed_times_never_decrease_when_the_clock_does() {
 }
 
 /// What happens to the newest segment while it is in use.
-fn while_it_runs(what: &str, mode: OnFailure, attack: impl Fn(&Path) -> io::Result<()>) -> (TempDir, Vec<v1::Damage>) {
+fn while_it_runs(
+    what: &str,
+    mode: OnFailure,
+    attack: impl Fn(&Path) -> io::Result<()>,
+) -> (TempDir, Vec<v1::Damage>) {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     let ledger = start_faulty(&options(dir, mode), &Faults::default()).unwrap();
@@ -452,7 +483,9 @@ fn while_it_runs(what: &str, mode: OnFailure, attack: impl Fn(&Path) -> io::Resu
 
 #[test]
 fn a_segment_that_is_taken_away_while_it_is_in_use_is_noticed_at_once() {
-    let replace = |path: &Path| fs::copy(path, path.with_extension("x")).and_then(|_| fs::rename(path.with_extension("x"), path));
+    let replace = |path: &Path| {
+        fs::copy(path, path.with_extension("x")).and_then(|_| fs::rename(path.with_extension("x"), path))
+    };
     let shorten = |path: &Path| File::options().write(true).open(path)?.set_len(3_000);
     for mode in [OnFailure::Refuse, OnFailure::Forward] {
         let (folder, damages) = while_it_runs("removed", mode, |path| fs::remove_file(path));

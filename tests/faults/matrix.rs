@@ -62,7 +62,11 @@ fn a_fault_within_the_recovery() {
     for op in [Op::Write, Op::Sync, Op::WriteHead, Op::CreateSegment, Op::Trim] {
         for fault in FAULTS {
             let folder = tempfile::tempdir().unwrap();
-            let run = Run { name: format!("{op:?} {fault:?} within a recovery"), mode: OnFailure::Forward, folder: folder.path() };
+            let run = Run {
+                name: format!("{op:?} {fault:?} within a recovery"),
+                mode: OnFailure::Forward,
+                folder: folder.path(),
+            };
             // The first failed fdatasync leads to a recovery, in which the second plan is met as its first such operation.
             let first = Plan { op: Op::Sync, fault: Fault::Fails, occurrence: 2, stays: false };
             runtime().block_on(run.twice(first, Plan { op, fault, occurrence: 1, stays: false }));
@@ -165,7 +169,10 @@ fn an_end_while_the_disk_fails_does_not_write_to_the_failed_segment() {
 fn run_all(op: Op, occurrences: u64) {
     let cases: Vec<(Plan, OnFailure)> = FAULTS
         .into_iter()
-        .flat_map(|fault| (1..=occurrences).flat_map(move |occurrence| [false, true].map(|stays| Plan { op, fault, occurrence, stays })))
+        .flat_map(|fault| {
+            (1..=occurrences)
+                .flat_map(move |occurrence| [false, true].map(|stays| Plan { op, fault, occurrence, stays }))
+        })
         // What hangs stays so until the disk is well in any case.
         .filter(|plan| plan.fault != Fault::Hangs || !plan.stays)
         .flat_map(|plan| MODES.map(|mode| (plan, mode)))
@@ -224,8 +231,15 @@ impl Told {
         let bytes: u64 = self.otherwise.iter().map(|&number| wire_bytes(number)).sum();
         let is_forward = mode == OnFailure::Forward;
         let expected = if is_forward { (count, bytes, 0) } else { (0, 0, count) };
-        let found = (sum(|gap| gap.forwarded_submissions), sum(|gap| gap.forwarded_bytes), sum(|gap| gap.refused_submissions));
-        assert_eq!(found, expected, "{name}: forwarded submissions and bytes, refused submissions: {gaps:#?} {self:?}");
+        let found = (
+            sum(|gap| gap.forwarded_submissions),
+            sum(|gap| gap.forwarded_bytes),
+            sum(|gap| gap.refused_submissions),
+        );
+        assert_eq!(
+            found, expected,
+            "{name}: forwarded submissions and bytes, refused submissions: {gaps:#?} {self:?}"
+        );
         assert!(if is_forward { !self.refused } else { !self.unrecorded }, "{name}: {self:?}");
         for gap in gaps {
             assert!(gap.forwarded == is_forward && !gap.reason.is_empty(), "{name}: {gap:?}");
@@ -297,7 +311,11 @@ impl Run<'_> {
         let again = start(&options(&self.dir(), self.mode)).unwrap();
         again.stop("end").unwrap();
         let starts = starts(&self.dir());
-        assert!(starts[1].previous_stop_was_clean && starts[1].torn_bytes_cut == 0, "{}: {starts:?}", self.name);
+        assert!(
+            starts[1].previous_stop_was_clean && starts[1].torn_bytes_cut == 0,
+            "{}: {starts:?}",
+            self.name
+        );
         self.assert_holds(&self.dir(), &told);
     }
 
@@ -310,7 +328,8 @@ impl Run<'_> {
         let copy = self.folder.join(name);
         crash(&self.dir(), &copy);
         self.assert_holds(&copy, told);
-        let again = start(&options(&copy, self.mode)).unwrap_or_else(|error| panic!("{} {name}: {error}", self.name));
+        let again =
+            start(&options(&copy, self.mode)).unwrap_or_else(|error| panic!("{} {name}: {error}", self.name));
         again.stop("end").unwrap();
         self.assert_holds(&copy, told);
         let last = starts(&copy).pop().unwrap();
@@ -327,9 +346,16 @@ impl Run<'_> {
 
     fn assert_gaps_begin_segments(&self) {
         for placed in frames(&self.dir()) {
-            let has_gap = entries_of(&placed.frame).iter().any(|entry| matches!(entry.body, Some(Body::Gap(_))));
+            let has_gap =
+                entries_of(&placed.frame).iter().any(|entry| matches!(entry.body, Some(Body::Gap(_))));
             let begins = placed.frame.header().first_index == placed.segment;
-            assert!(!has_gap || begins, "{}: a gap at {} in segment {}", self.name, placed.offset, placed.segment);
+            assert!(
+                !has_gap || begins,
+                "{}: a gap at {} in segment {}",
+                self.name,
+                placed.offset,
+                placed.segment
+            );
         }
     }
 }

@@ -43,7 +43,9 @@ fn assert_refused(folder: &TempDir, options: &Options, expected: impl Fn(&OpenEr
         let Err(error) = start(options) else { panic!("{round}: the start went on") };
         assert!(expected(&error), "{round}: {error:?}");
         let after = snapshot(dir);
-        let names = |files: &[(std::path::PathBuf, Vec<u8>)]| files.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
+        let names = |files: &[(std::path::PathBuf, Vec<u8>)]| {
+            files.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>()
+        };
         assert_eq!(names(&before), names(&after), "{round}: files came or went; {error}");
         for (before, after) in before.iter().zip(&after) {
             assert!(before == after, "{round}: {} was written; {error}", before.0.display());
@@ -58,9 +60,11 @@ fn another_key_is_refused_before_anything_is_written() {
     let key_file = other.path().join("key");
     key::create(&key_file).unwrap();
     let options = with(folder.path(), |location| location.key_file.clone_from(&key_file));
-    assert_refused(&folder, &options, |error| {
-        matches!(error, OpenError::OtherKey { key_file: named, .. } if *named == key_file)
-    });
+    assert_refused(
+        &folder,
+        &options,
+        |error| matches!(error, OpenError::OtherKey { key_file: named, .. } if *named == key_file),
+    );
 }
 
 /// Also where entry 0 cannot say whose the ledger is: the last frame can.
@@ -78,9 +82,11 @@ fn another_key_is_refused_where_entry_0_is_gone() {
 fn another_origin_is_refused_before_anything_is_written() {
     let folder = sample();
     let options = with(folder.path(), |location| location.origin = Some("test.example/other".into()));
-    assert_refused(&folder, &options, |error| {
-        matches!(error, OpenError::OtherOrigin { configured, .. } if configured == "test.example/other")
-    });
+    assert_refused(
+        &folder,
+        &options,
+        |error| matches!(error, OpenError::OtherOrigin { configured, .. } if configured == "test.example/other"),
+    );
 }
 
 #[test]
@@ -88,9 +94,11 @@ fn a_key_that_others_can_read_is_refused() {
     let folder = sample();
     for mode in [0o644, 0o640, 0o604, 0o606] {
         fs::set_permissions(folder.path().join("key"), Permissions::from_mode(mode)).unwrap();
-        assert_refused(&folder, &options(folder.path(), OnFailure::Refuse), |error| {
-            matches!(error, OpenError::Key(KeyError::Mode { mode: named, .. }) if *named == mode)
-        });
+        assert_refused(
+            &folder,
+            &options(folder.path(), OnFailure::Refuse),
+            |error| matches!(error, OpenError::Key(KeyError::Mode { mode: named, .. }) if *named == mode),
+        );
     }
     fs::set_permissions(folder.path().join("key"), Permissions::from_mode(0o400)).unwrap();
     start(&options(folder.path(), OnFailure::Refuse)).unwrap().stop("end").unwrap();
@@ -130,7 +138,9 @@ fn a_last_segment_of_another_ledger_is_refused() {
     let (ours, theirs) = (newest(folder.path()), newest(other.path()));
     fs::copy(segment_path(other.path(), theirs), segment_path(folder.path(), ours)).unwrap();
     assert!(ours > 0, "the sample has more than one segment");
-    assert_refused(&folder, &options(folder.path(), OnFailure::Refuse), |error| matches!(error, OpenError::OtherKey { .. }));
+    assert_refused(&folder, &options(folder.path(), OnFailure::Refuse), |error| {
+        matches!(error, OpenError::OtherKey { .. })
+    });
 }
 
 #[test]
@@ -147,7 +157,11 @@ fn a_second_process_on_one_ledger_ends_with_a_clear_error() {
     let said = second.stderr();
     let dir = first.ledger_dir.to_str().unwrap().to_owned();
     assert!(said.contains("in use by another attestry process") && said.contains(&dir), "{said}");
-    assert_eq!(fs::read(first.ledger_dir.join("head")).unwrap(), before, "the first one's ledger was touched");
+    assert_eq!(
+        fs::read(first.ledger_dir.join("head")).unwrap(),
+        before,
+        "the first one's ledger was touched"
+    );
     first.stop();
     assert_intact(&first.ledger_dir, "the first one's ledger");
 }

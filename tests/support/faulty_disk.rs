@@ -99,7 +99,8 @@ impl Faults {
         let seen = state.seen.entry(op).or_default();
         *seen += 1;
         let seen = *seen;
-        let due = |plan: &Plan| plan.op == op && (seen == plan.occurrence || plan.stays && seen > plan.occurrence);
+        let due =
+            |plan: &Plan| plan.op == op && (seen == plan.occurrence || plan.stays && seen > plan.occurrence);
         let fault = state.plan.filter(due)?.fault;
         state.met = true;
         self.0.changed.notify_all();

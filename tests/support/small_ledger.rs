@@ -3,7 +3,7 @@
 //! A submission is two entries, one of them with payload; its number can be found again in the first. Reading back is `ledger_reading`'s.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
-use crate::faulty_disk::{FaultyDisk, Faults};
+use crate::faulty_disk::{Faults, FaultyDisk};
 use attestry::clock::{Clock, SystemClock};
 use attestry::counters::Counters;
 use attestry::entry::{Body, CommitError, PendingEntry, Receipt, Submission};
@@ -86,8 +86,12 @@ pub fn submission(number: u64) -> Submission {
     };
     let events = v1::ConnectionEvents { connection: number + 1, events: vec![event], ..Default::default() };
     let events = PendingEntry::with_payload(&Body::ConnectionEvents(events), vec![payload.into()]);
-    let closed = v1::ConnectionClosed { connection: number + 1, reason: "numbered".into(), ..Default::default() };
-    Submission { entries: vec![PendingEntry::new(&Body::ConnectionClosed(closed)), events], wire_bytes: wire_bytes(number) }
+    let closed =
+        v1::ConnectionClosed { connection: number + 1, reason: "numbered".into(), ..Default::default() };
+    Submission {
+        entries: vec![PendingEntry::new(&Body::ConnectionClosed(closed)), events],
+        wire_bytes: wire_bytes(number),
+    }
 }
 
 /// The same without payload: one entry, and a short frame.

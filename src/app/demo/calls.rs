@@ -13,7 +13,10 @@ type Client = AccountsClient<Channel>;
 
 /// Makes the calls, and checks that they end as they would without a sidecar.
 pub(super) async fn make(sidecar: SocketAddr) -> anyhow::Result<()> {
-    let channel = Endpoint::from_shared(format!("http://{sidecar}"))?.connect().await.context("cannot connect to the sidecar")?;
+    let channel = Endpoint::from_shared(format!("http://{sidecar}"))?
+        .connect()
+        .await
+        .context("cannot connect to the sidecar")?;
     let mut client = Client::new(channel);
     unary(&mut client).await?;
     streams(&mut client).await?;
@@ -44,10 +47,14 @@ async fn streams(client: &mut Client) -> anyhow::Result<()> {
     }
     ensure!(count == 3, "the statement has {count} lines");
 
-    let transfers = [("alice", "bob", 700), ("bob", "nobody", 1)]
-        .map(|(from, to, cents)| TransferRequest { from: from.into(), to: to.into(), cents });
+    let transfers = [("alice", "bob", 700), ("bob", "nobody", 1)].map(|(from, to, cents)| TransferRequest {
+        from: from.into(),
+        to: to.into(),
+        cents,
+    });
     let mut answers = client.transfer(stream::iter(transfers)).await?.into_inner();
-    let accepted = [answers.message().await?, answers.message().await?].map(|answer| answer.is_some_and(|answer| answer.accepted));
+    let accepted = [answers.message().await?, answers.message().await?]
+        .map(|answer| answer.is_some_and(|answer| answer.accepted));
     ensure!(accepted == [true, false], "the transfers were answered {accepted:?}");
     ensure!(answers.message().await?.is_none(), "more answers than transfers");
     Ok(())
@@ -58,7 +65,10 @@ async fn failures(client: &mut Client) -> anyhow::Result<()> {
     ensure!(unknown.is_err_and(|status| status.code() == Code::NotFound), "an unknown account was found");
     let request = StatementRequest { account: "mallory".into(), follow: true };
     let unknown = client.statement(request).await;
-    ensure!(unknown.is_err_and(|status| status.code() == Code::NotFound), "an unknown account has a statement");
+    ensure!(
+        unknown.is_err_and(|status| status.code() == Code::NotFound),
+        "an unknown account has a statement"
+    );
     Ok(())
 }
 

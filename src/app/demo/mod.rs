@@ -92,9 +92,11 @@ fn this_program() -> Command {
 
 /// The id of a call of `method`, as a script would find it.
 fn call_of(ledger: &str, method: &str) -> anyhow::Result<String> {
-    let output = this_program().args(["calls", "--ledger", ledger, "--method", method, "-o", "jsonl"]).output()?;
+    let output =
+        this_program().args(["calls", "--ledger", ledger, "--method", method, "-o", "jsonl"]).output()?;
     let line = output.stdout.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    let call: serde_json::Value = serde_json::from_slice(line).context("`attestry calls -o jsonl` printed no call")?;
+    let call: serde_json::Value =
+        serde_json::from_slice(line).context("`attestry calls -o jsonl` printed no call")?;
     Ok(call["call_id"].as_str().context("a call without an id")?.to_owned())
 }
 
@@ -119,9 +121,15 @@ fn tampered_copy(ledger: &Path, copy: &Path) -> anyhow::Result<String> {
     Ok(place)
 }
 
-fn wait_for_interrupt(runtime: &tokio::runtime::Runtime, dir: &Path, address: SocketAddr) -> anyhow::Result<()> {
+fn wait_for_interrupt(
+    runtime: &tokio::runtime::Runtime,
+    dir: &Path,
+    address: SocketAddr,
+) -> anyhow::Result<()> {
     println!("The sidecar goes on until Ctrl-C. Call it with any gRPC client, for example");
-    println!("  grpcurl -plaintext -d '{{\"account\": \"alice\"}}' {address} attestry.demo.v1.Accounts/GetBalance");
+    println!(
+        "  grpcurl -plaintext -d '{{\"account\": \"alice\"}}' {address} attestry.demo.v1.Accounts/GetBalance"
+    );
     println!("and watch:");
     println!("  attestry tail --ledger {}", dir.join("ledger").display());
     runtime.block_on(tokio::signal::ctrl_c())?;

@@ -2,8 +2,8 @@
 
 use crate::generated::demo_v1::accounts_server::{Accounts, AccountsServer};
 use crate::generated::demo_v1::{
-    DepositRequest, DepositResponse, FILE_DESCRIPTOR_SET, GetBalanceRequest, GetBalanceResponse, StatementLine,
-    StatementRequest, TransferRequest, TransferResponse,
+    DepositRequest, DepositResponse, FILE_DESCRIPTOR_SET, GetBalanceRequest, GetBalanceResponse,
+    StatementLine, StatementRequest, TransferRequest, TransferResponse,
 };
 use anyhow::Context as _;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
@@ -24,7 +24,8 @@ pub(super) async fn start() -> anyhow::Result<SocketAddr> {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let server = Server::builder().add_service(AccountsServer::new(Bank)).add_service(health).add_service(reflection);
+    let server =
+        Server::builder().add_service(AccountsServer::new(Bank)).add_service(health).add_service(reflection);
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))));
     Ok(address)
 }
@@ -44,13 +45,19 @@ impl Accounts for Bank {
     type StatementStream = BoxStream<'static, Result<StatementLine, Status>>;
     type TransferStream = BoxStream<'static, Result<TransferResponse, Status>>;
 
-    async fn get_balance(&self, request: Request<GetBalanceRequest>) -> Result<Response<GetBalanceResponse>, Status> {
+    async fn get_balance(
+        &self,
+        request: Request<GetBalanceRequest>,
+    ) -> Result<Response<GetBalanceResponse>, Status> {
         let account = request.into_inner().account;
         check(&account)?;
         Ok(Response::new(GetBalanceResponse { account, cents: LINES.iter().map(|line| line.1).sum() }))
     }
 
-    async fn deposit(&self, request: Request<Streaming<DepositRequest>>) -> Result<Response<DepositResponse>, Status> {
+    async fn deposit(
+        &self,
+        request: Request<Streaming<DepositRequest>>,
+    ) -> Result<Response<DepositResponse>, Status> {
         let mut requests = request.into_inner();
         let mut sum = DepositResponse { deposits: 0, cents: 0 };
         while let Some(deposit) = requests.message().await? {
@@ -61,7 +68,10 @@ impl Accounts for Bank {
         Ok(Response::new(sum))
     }
 
-    async fn statement(&self, request: Request<StatementRequest>) -> Result<Response<Self::StatementStream>, Status> {
+    async fn statement(
+        &self,
+        request: Request<StatementRequest>,
+    ) -> Result<Response<Self::StatementStream>, Status> {
         let StatementRequest { account, follow } = request.into_inner();
         check(&account)?;
         let lines = stream::iter((1..).zip(LINES))
@@ -69,12 +79,17 @@ impl Accounts for Bank {
         Ok(Response::new(if follow { lines.chain(stream::pending()).boxed() } else { lines.boxed() }))
     }
 
-    async fn transfer(&self, request: Request<Streaming<TransferRequest>>) -> Result<Response<Self::TransferStream>, Status> {
+    async fn transfer(
+        &self,
+        request: Request<Streaming<TransferRequest>>,
+    ) -> Result<Response<Self::TransferStream>, Status> {
         Ok(Response::new(answers(request.into_inner()).boxed()))
     }
 }
 
-fn answers(requests: impl Stream<Item = Result<TransferRequest, Status>>) -> impl Stream<Item = Result<TransferResponse, Status>> {
+fn answers(
+    requests: impl Stream<Item = Result<TransferRequest, Status>>,
+) -> impl Stream<Item = Result<TransferResponse, Status>> {
     requests.map(|request| {
         let TransferRequest { from, to, cents } = request?;
         let refusal = check(&from).and_then(|()| check(&to)).err().map(|status| status.message().to_owned());

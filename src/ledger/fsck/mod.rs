@@ -25,7 +25,7 @@ mod start;
 mod walk;
 
 pub use fault::{FAULTS_LISTED_MAX, Fault, FaultKind, Place};
-pub use rows::{Row, Rows};
+pub use rows::Rows;
 
 use crate::merkle::Hash;
 use crate::note::VerifierKey;

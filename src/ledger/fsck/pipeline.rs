@@ -96,7 +96,7 @@ fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
 }
 
 fn total_bytes(ledger: &Path, known: &Known) -> u64 {
-    known.segments.iter().filter_map(|&number| Segment::open(ledger, number).ok()?.len().ok()).sum()
+    known.segments.iter().filter_map(|&number| Segment::open(ledger, number).ok()?.bytes().ok()).sum()
 }
 
 /// Deals frames to the checkers in turn, in batches.

@@ -5,24 +5,8 @@
 
 use super::content::Content;
 use super::fault::{FaultKind, Place, Sink, base64};
+use crate::ledger::row::Row;
 use crate::merkle::Hash;
-
-/// What the lookup tables say about one frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// Index of the frame's first entry.
-    pub first_index: u64,
-    /// The number in its segment's name.
-    pub segment: u64,
-    /// Its offset there.
-    pub offset: u64,
-    /// Its length in bytes.
-    pub length: u32,
-    /// Leaves of the tree behind it.
-    pub size_after: u64,
-    /// The root of that tree.
-    pub root: Hash,
-}
 
 /// All rows, in ascending order of their first index. An error ends them.
 pub type Rows = Box<dyn Iterator<Item = Result<Row, String>> + Send>;
@@ -63,7 +47,7 @@ impl<'a> RowCheck<'a> {
                     segment: content.at.segment,
                     offset: content.at.offset,
                     length: content.length,
-                    size_after: content.end_index,
+                    end_index: content.end_index,
                     root: root.unwrap_or(row.root),
                 };
                 if row != expected {
@@ -105,10 +89,10 @@ impl<'a> RowCheck<'a> {
 }
 
 fn text(row: &Row) -> String {
-    let Row { first_index, segment, offset, length, size_after, root } = row;
+    let Row { first_index, segment, offset, length, end_index, root } = row;
     let root = base64(root);
     format!(
-        "(entry {first_index}: segment {segment}, offset {offset}, {length} bytes, {size_after} entries, root {root})"
+        "(entry {first_index}: segment {segment}, offset {offset}, {length} bytes, {end_index} entries, root {root})"
     )
 }
 
@@ -132,7 +116,7 @@ mod tests {
 
     fn row(first_index: u64) -> Row {
         let offset = 64 + 100 * first_index;
-        Row { first_index, segment: 0, offset, length: 100, size_after: first_index + 1, root: [7; 32] }
+        Row { first_index, segment: 0, offset, length: 100, end_index: first_index + 1, root: [7; 32] }
     }
 
     /// Holds `rows` against frames 0 to 3, the last behind something unknown; returns the indexes of the faults.

@@ -1,0 +1,31 @@
+//! The sidecar while something fails around it, seen by real gRPC peers: a full disk, a read-only one, one that hangs, a segment that is taken
+//! away, an upstream that is not there, a drain, and peers that break its bounds.
+//!
+//! The real binary runs in every case but that of the hanging disk, which only a double can be. What the ledger then says of itself is read back.
+#![cfg(feature = "proxy")]
+
+#[path = "failing_ledger/bounds.rs"]
+mod bounds;
+#[path = "failing_ledger/disk.rs"]
+mod disk;
+#[path = "failing_ledger/drain.rs"]
+mod drain;
+#[path = "wire/driver.rs"]
+mod driver;
+#[path = "support/faulty_disk.rs"]
+mod faulty_disk;
+#[path = "wire/frames.rs"]
+mod frames;
+#[path = "support/h2_peers.rs"]
+mod h2_peers;
+#[path = "wire/hpack.rs"]
+mod hpack;
+#[path = "support/ledger_reading.rs"]
+mod ledger_reading;
+#[path = "support/small_ledger.rs"]
+mod small_ledger;
+mod support;
+#[path = "support/tmpfs.rs"]
+mod tmpfs;
+#[path = "failing_ledger/upstream.rs"]
+mod upstream;
