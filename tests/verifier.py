@@ -536,9 +536,6 @@ class OpenMessages:
         for key in [key for key, message in self._open.items() if message[4] == connection]:
             del self._open[key]
 
-    def end_all(self):
-        self._open.clear()
-
     def segment(self, call, connection, direction, segment, data):
         """Takes a segment (data is None where its bytes are not at hand); returns (digest fault, order fault)."""
         number, offset = segment.get("message", 0), segment.get("offset", 0)
@@ -869,8 +866,6 @@ class Verifier:
             self.messages.gap()
         if self.newest_body == "connection_closed":
             self.messages.end_connection(entry["connection_closed"].get("connection", 0))
-        if self.newest_body == "started":
-            self.messages.end_all()
 
     def check_payload(self, entry, payload, payload_length, fault):
         calls = entry.get("call_events", {})

@@ -215,7 +215,7 @@ fn sample() -> (TempDir, LedgerMaker) {
     maker.begin_segment();
     maker.commit(vec![started(), call(1, 4, vec![part(0, MESSAGE, 20, MESSAGE.len())])]);
     maker.commit(vec![
-        call(3, 1, vec![part(0, b"broken off", 0, 6), cancel()]),
+        call(3, 1, vec![part(0, b"broken off", 0, 6), abandoned()]),
         call(3, 3, vec![part(0, b"new", 0, 3)]),
     ]);
     maker.commit(vec![stopped()]);

@@ -202,9 +202,9 @@ pub fn part(number: u64, message: &[u8], from: usize, to: usize) -> (v1::Event, 
     (event, message[from..to].to_vec())
 }
 
-/// A cancellation.
-pub fn cancel() -> (v1::Event, Vec<u8>) {
-    (v1::Event { r#type: v1::EventType::Cancel.into(), ..Default::default() }, vec![])
+/// The end of the connection that the call was on.
+pub fn abandoned() -> (v1::Event, Vec<u8>) {
+    (v1::Event { r#type: v1::EventType::Abandoned.into(), ..Default::default() }, vec![])
 }
 
 fn digest(bytes: &[u8]) -> bytes::Bytes {

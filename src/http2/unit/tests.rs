@@ -200,8 +200,7 @@ fn malformed_blocks_go_on() {
 #[test]
 fn block_frames_too_short_for_their_parts_end_the_connection() {
     for (kind, flags, payload) in [
-        (kind::HEADERS, flag::PADDED, &b""[..]),
-        (kind::HEADERS, flag::PRIORITY, &[0; 4]),
+        (kind::HEADERS, flag::PRIORITY, &[0; 4][..]),
         (kind::HEADERS, flag::PRIORITY | flag::PADDED, &[0; 5]),
         (kind::PUSH_PROMISE, 0, &[0; 3]),
         (kind::PUSH_PROMISE, flag::PADDED, &[0; 4]),
@@ -210,7 +209,12 @@ fn block_frames_too_short_for_their_parts_end_the_connection() {
         assert_eq!(error, UnitError::BlockTooShort { stream: 1 }, "{kind} {flags} {payload:?}");
         assert_eq!(error.h2_code(), code::FRAME_SIZE_ERROR);
     }
-    for (kind, payload) in [(kind::HEADERS, &b"\x02\x82"[..]), (kind::PUSH_PROMISE, b"\x02\0\0\0\x02\x82")] {
+    let paddings = [
+        (kind::HEADERS, &b""[..]),
+        (kind::HEADERS, b"\x02\x82"),
+        (kind::PUSH_PROMISE, b"\x02\0\0\0\x02\x82"),
+    ];
+    for (kind, payload) in paddings {
         let error = error(&raw(kind, flag::PADDED | flag::END_HEADERS, 1, payload));
         assert_eq!(error, UnitError::BlockPadding { stream: 1 });
         assert_eq!(error.h2_code(), code::PROTOCOL_ERROR);

@@ -41,8 +41,6 @@ pub(super) enum Break {
     Gap,
     /// What was before is not known.
     Unknown,
-    /// A writer has started: nothing of a connection before it goes on.
-    Started,
     /// This connection has closed: nothing of it goes on.
     Closed(u64),
 }
@@ -63,7 +61,6 @@ pub(super) fn route(at: At, position: u64, leaf: Leaf, shards: usize) -> Route {
     match leaf.entry.map(|entry| entry.body) {
         None => Route::All(Break::Gap),
         Some(Some(Body::Gap(gap))) if gap.forwarded => Route::All(Break::Gap),
-        Some(Some(Body::Started(_))) => Route::All(Break::Started),
         Some(Some(Body::ConnectionClosed(closed))) => Route::All(Break::Closed(closed.connection)),
         Some(Some(Body::CallEvents(events))) => {
             if !events.events.iter().any(|event| event.message.is_some() || ends_call(event)) {
@@ -130,7 +127,6 @@ impl<'a> Messages<'a> {
                 self.gaps += 1;
                 self.open.clear();
             }
-            Item::Break(Break::Started) => self.open.clear(),
             Item::Break(Break::Closed(connection)) => {
                 self.open.retain(|_, open| open.iter().all(|open| open.connection != *connection));
             }
