@@ -25,7 +25,7 @@ mod ledger_reading;
 #[path = "support/small_ledger.rs"]
 mod small_ledger;
 mod support;
-#[path = "support/tmpfs.rs"]
-mod tmpfs;
+#[path = "support/spoiled_disks.rs"]
+mod spoiled_disks;
 #[path = "failing_ledger/upstream.rs"]
 mod upstream;

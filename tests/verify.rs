@@ -107,16 +107,7 @@ struct Python {
 
 impl Python {
     fn start() -> Option<Self> {
-        let Some(interpreter) = interpreter() else {
-            assert!(
-                std::env::var_os("ATTESTRY_REQUIRE_ALL").is_none(),
-                "no Python with the package `cryptography`"
-            );
-            eprintln!(
-                "SKIPPED: the comparison with tests/verifier.py, for lack of Python with `cryptography`"
-            );
-            return None;
-        };
+        let interpreter = required_interpreter()?;
         let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/verifier_batch.py");
         let mut child = Command::new(interpreter)
             .arg("-B")
@@ -170,6 +161,17 @@ impl Drop for Python {
 
 static MAKING: Mutex<()> = Mutex::new(());
 
+/// The interpreter, or `None` where none can be had and that is allowed.
+fn required_interpreter() -> Option<PathBuf> {
+    let interpreter = interpreter();
+    if interpreter.is_none() {
+        let required = std::env::var_os("ATTESTRY_REQUIRE_ALL").is_some();
+        assert!(!required, "no Python with the package `cryptography`");
+        eprintln!("SKIPPED: what needs tests/verifier.py, for lack of Python with `cryptography`");
+    }
+    interpreter
+}
+
 /// A Python that has the package `cryptography`: the system's, or one of a venv of our own.
 fn interpreter() -> Option<PathBuf> {
     let has_package = |python: &Path| {
@@ -192,6 +194,15 @@ fn interpreter() -> Option<PathBuf> {
             && run(&venv, &["-m", "pip", "install", "--quiet", "cryptography"])
             && has_package(&venv));
     made.then_some(venv)
+}
+
+/// The Python verifier finds every kind of fault in ledgers that it writes itself, from the document alone.
+#[test]
+fn the_python_verifier_passes_its_own_tests() {
+    let Some(interpreter) = required_interpreter() else { return };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/verifier_selftest.py");
+    let output = Command::new(interpreter).arg(script).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 // The sample.

@@ -9,19 +9,25 @@ use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::thread::{self, JoinHandle};
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 
 /// The longest wait for anything that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A server on a thread of its own.
+/// Where all connections live, servers' and clients'. It is never shut down: h2 insists on seeing its streams end in order.
+fn connections() -> &'static Runtime {
+    static CONNECTIONS: OnceLock<Runtime> = OnceLock::new();
+    CONNECTIONS.get_or_init(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap())
+}
+
+/// A server until it is dropped; connections that it has by then go on.
 pub struct EchoServer {
     pub addr: SocketAddr,
-    stop: CancellationToken,
-    thread: Option<JoinHandle<()>>,
+    accepting: JoinHandle<()>,
 }
 
 impl EchoServer {
@@ -33,29 +39,20 @@ impl EchoServer {
     /// On this socket.
     pub fn on(listener: StdListener) -> Self {
         listener.set_nonblocking(true).unwrap();
-        let (addr, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let until = stop.clone();
-        let serve = move || {
-            runtime().block_on(async {
-                let listener = TcpListener::from_std(listener).unwrap();
-                let accept = async {
-                    while let Ok((stream, _)) = listener.accept().await {
-                        tokio::spawn(serve_connection(stream));
-                    }
-                };
-                tokio::select! { () = accept => {}, () = until.cancelled() => {} }
-            });
-        };
-        Self { addr, stop, thread: Some(thread::spawn(serve)) }
+        let addr = listener.local_addr().unwrap();
+        let accepting = connections().spawn(async {
+            let listener = TcpListener::from_std(listener).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve_connection(stream));
+            }
+        });
+        Self { addr, accepting }
     }
 }
 
 impl Drop for EchoServer {
     fn drop(&mut self) {
-        self.stop.cancel();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.accepting.abort();
     }
 }
 
@@ -114,15 +111,15 @@ pub struct Client {
 impl Client {
     /// Connects; every step of it is bounded.
     pub async fn connect(addr: SocketAddr) -> Self {
-        let connect = async {
+        let connect = connections().spawn(async move {
             let stream = TcpStream::connect(addr).await.unwrap();
             stream.set_nodelay(true).unwrap();
             let (requests, connection) = h2::client::handshake(stream).await.unwrap();
             // How the connection ends shows in its calls.
             tokio::spawn(async { drop(connection.await) });
             Self { requests }
-        };
-        tokio::time::timeout(PATIENCE, connect).await.expect("a connection comes about")
+        });
+        tokio::time::timeout(PATIENCE, connect).await.expect("a connection comes about").unwrap()
     }
 
     /// One call with one message of these bytes, length prefix and all.
@@ -189,6 +186,6 @@ pub async fn call_until_served(addr: SocketAddr) -> Vec<Outcome> {
 }
 
 /// A runtime for one test.
-pub fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+pub fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
 }
