@@ -4,6 +4,7 @@
 //! The relay is the real one, between two sockets of the test; only the ledger is a double. `barrier/interleavings.rs` does the same with random
 //! conversations, here are the cases that everybody should know.
 #![cfg(feature = "proxy")]
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report, in its helpers too")]
 
 #[path = "wire/frames.rs"]
 mod frames;

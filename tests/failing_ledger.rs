@@ -3,6 +3,7 @@
 //!
 //! The real binary runs in every case but that of the hanging disk, which only a double can be. What the ledger then says of itself is read back.
 #![cfg(feature = "proxy")]
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report, in its helpers too")]
 
 #[path = "failing_ledger/bounds.rs"]
 mod bounds;
@@ -24,8 +25,8 @@ mod hpack;
 mod ledger_reading;
 #[path = "support/small_ledger.rs"]
 mod small_ledger;
-mod support;
 #[path = "support/spoiled_disks.rs"]
 mod spoiled_disks;
+mod support;
 #[path = "failing_ledger/upstream.rs"]
 mod upstream;

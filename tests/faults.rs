@@ -4,6 +4,7 @@
 //! The statements are the same throughout: whatever a caller was told is committed can be read after a crash at any moment; whoever was told
 //! otherwise is counted in a gap entry; the ledger continues in a new segment; the verifier finds it intact, or names what was really lost.
 #![cfg(feature = "proxy")]
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report, in its helpers too")]
 
 #[path = "support/faulty_disk.rs"]
 mod faulty_disk;

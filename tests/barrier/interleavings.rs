@@ -340,7 +340,7 @@ impl Progress {
             match piece.kind {
                 PieceKind::Segment(event, _) => drop(parts.insert(event, bytes)),
                 PieceKind::Connection(_, event) if event.frame_type == 0xcc => {
-                    self.strays.push_back(bytes.to_vec())
+                    self.strays.push_back(bytes.to_vec());
                 }
                 _ => panic!("no such piece was sent: {piece:?}"),
             }
@@ -365,7 +365,7 @@ impl Progress {
                             *self.closes.entry(call.stream).or_default() += 1;
                         }
                         EventType::Cancel | EventType::Reset => {
-                            *self.resets.entry(call.stream).or_default() += 1
+                            *self.resets.entry(call.stream).or_default() += 1;
                         }
                         _ => {}
                     }
@@ -448,8 +448,8 @@ fn play(script: &Script) {
         numbers: BTreeSet::new(),
     };
     let is_refusing = Arc::new(AtomicBool::new(false));
-    let rig = Rig::watched(HOLD_BYTES_MAX, watch(allowed.clone(), Arc::clone(&is_refusing)));
-    let giver = Giver::start(&rig, script, given, Arc::clone(&is_refusing));
+    let rig = Rig::watched(HOLD_BYTES_MAX, &watch(allowed.clone(), Arc::clone(&is_refusing)));
+    let receipts = Giver::start(&rig, script, given, Arc::clone(&is_refusing));
 
     let [to_server, to_client] = [&client, &server].map(|author| bytes_of(&author.units));
     write_in_pieces(&mut rig.writer(Way::Up), &to_server[..opening], &script.writes);
@@ -468,12 +468,12 @@ fn play(script: &Script) {
         });
         assert!(upstream && downstream, "other bytes came out: up {upstream}, down {downstream}");
     } else {
-        giver.wait_for_refusal(&rig, &is_refusing, &to_server, &to_client);
+        wait_for_refusal(&rig, &is_refusing, &to_server, &to_client);
         if is_refusing.load(Ordering::SeqCst) {
             assert_refused(&rig, &client, &server, &allowed);
         }
     }
-    giver.stop();
+    receipts.stop();
     rig.end();
 }
 
@@ -562,20 +562,19 @@ impl Giver {
         Self { thread: thread::spawn(give), is_over }
     }
 
-    /// Waits until something is refused, or everything has passed because there was too little to refuse.
-    fn wait_for_refusal(&self, rig: &Rig, is_refusing: &AtomicBool, up: &[u8], down: &[u8]) {
-        let passed =
-            || rig.received(Way::Up).len() >= up.len() && rig.received(Way::Down).len() >= down.len();
-        let end = Instant::now() + PATIENCE;
-        while !(is_refusing.load(Ordering::SeqCst) || passed()) {
-            assert!(Instant::now() < end, "nothing is refused, and not everything passes");
-            rig.port.wait(Duration::from_millis(1), |_| is_refusing.load(Ordering::SeqCst));
-        }
-    }
-
     fn stop(self) {
         self.is_over.store(true, Ordering::SeqCst);
         assert!(self.thread.join().is_ok(), "the giver has failed");
+    }
+}
+
+/// Waits until something is refused, or everything has passed because there was too little to refuse.
+fn wait_for_refusal(rig: &Rig, is_refusing: &AtomicBool, up: &[u8], down: &[u8]) {
+    let passed = || rig.received(Way::Up).len() >= up.len() && rig.received(Way::Down).len() >= down.len();
+    let end = Instant::now() + PATIENCE;
+    while !(is_refusing.load(Ordering::SeqCst) || passed()) {
+        assert!(Instant::now() < end, "nothing is refused, and not everything passes");
+        rig.port.wait(Duration::from_millis(1), |_| is_refusing.load(Ordering::SeqCst));
     }
 }
 

@@ -56,11 +56,12 @@ pub struct Rig {
 impl Rig {
     /// A relay that holds at most `hold_bytes_max` in each direction, and a connection through it.
     pub fn start(hold_bytes_max: usize) -> Self {
-        Self::watched(hold_bytes_max, Arc::new(|_, _| {}))
+        let nobody: Watch = Arc::new(|_, _| {});
+        Self::watched(hold_bytes_max, &nobody)
     }
 
     /// The same, with an eye on everything that arrives.
-    pub fn watched(hold_bytes_max: usize, watch: Watch) -> Self {
+    pub fn watched(hold_bytes_max: usize, watch: &Watch) -> Self {
         let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = HoldingPort::default();
         let drain = DrainSignals::default();
@@ -82,8 +83,8 @@ impl Rig {
         let (server, _) = upstream.accept().unwrap();
         Self {
             port,
-            client: End::new(client, Way::Down, &watch),
-            server: End::new(server, Way::Up, &watch),
+            client: End::new(client, Way::Down, watch),
+            server: End::new(server, Way::Up, watch),
             sent: [Vec::new(), Vec::new()],
             arrived: [Cell::new(0), Cell::new(0)],
             listeners: Some(listeners),

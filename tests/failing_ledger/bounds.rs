@@ -27,7 +27,9 @@ fn breaches() -> Vec<Breach> {
         let parts: Vec<Vec<u8>> = (0..parts).map(|_| hpack::literal("x-part", "v")).collect();
         let (first, rest) = parts.split_first().unwrap();
         let mut bytes = frames::frame(kind::HEADERS, 0, 1, first);
-        rest.iter().for_each(|part| bytes.extend(frames::frame(kind::CONTINUATION, 0, 1, part)));
+        for part in rest {
+            bytes.extend(frames::frame(kind::CONTINUATION, 0, 1, part));
+        }
         bytes
     };
     vec![

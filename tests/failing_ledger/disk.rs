@@ -4,9 +4,9 @@ use crate::faulty_disk::{Fault, Faults, FaultyDisk, Op, Plan};
 use crate::h2_peers::{Client, EchoServer, Outcome, PATIENCE, call, call_until_served, message, runtime};
 use crate::ledger_reading::{assert_intact, damages, gaps, segment_path, starts, stops, verify};
 use crate::small_ledger::{options, start_with};
+use crate::spoiled_disks::{Ext4, Tmpfs};
 use crate::support;
 use crate::support::sidecar::{Builder, Sidecar, attestry};
-use crate::spoiled_disks::{Ext4, Tmpfs};
 use attestry::capture::{Level, Limits, Policy, Redactor};
 use attestry::clock::SystemClock;
 use attestry::counters::Counters;
@@ -66,7 +66,7 @@ fn assert_gaps(gaps: &[v1::Gap], mode: OnFailure, bytes_min: u64) {
     match mode {
         OnFailure::Refuse => assert!(forwarded == 0 && refused > 0, "{gaps:?}"),
         OnFailure::Forward => {
-            assert!(refused == 0 && forwarded >= bytes_min, "at least {bytes_min}: {gaps:?}")
+            assert!(refused == 0 && forwarded >= bytes_min, "at least {bytes_min}: {gaps:?}");
         }
     }
 }
@@ -79,20 +79,20 @@ fn a_full_disk_refuses_calls_until_there_is_space_again() {
     let mut sidecar = sidecar(server.addr, OnFailure::Refuse).ledger_dir(&disk.path().join("ledger")).start();
     let content = message(&vec![b'f'; MESSAGE_BYTES]);
     runtime().block_on(async {
-        let mut served = 0;
-        let refused = loop {
+        let mut calls = 0;
+        let first = loop {
             let outcome = call(sidecar.addr, &content).await;
             if !outcome.is_echo_of(&content) {
                 break outcome;
             }
-            served += 1;
-            assert!(served < CALLS_MAX, "the disk is never full");
+            calls += 1;
+            assert!(calls < CALLS_MAX, "the disk is never full");
         };
         // Refused before anything was sent back, or broken off because a part of the answer had gone on already.
-        if refused.unavailable().is_some() {
-            assert_names_ledger(&refused);
+        if first.unavailable().is_some() {
+            assert_names_ledger(&first);
         } else {
-            assert!(matches!(refused, Outcome::Broken(_)), "{refused:?}");
+            assert!(matches!(first, Outcome::Broken(_)), "{first:?}");
         }
         // In between a recovery may find a little space and lose it again; a refusal comes all the same, and says why.
         let mut refusals = 0;
@@ -293,6 +293,8 @@ fn a_disk_that_hangs_is_a_disk_that_fails() {
         drain.started.cancel();
         drain.expired.cancel();
         listeners.join();
+        // The end of a ledger waits for the last of its ports.
+        drop(relay);
         ledger.stop("end").unwrap();
         assert_gaps(&gaps(folder.path()), mode, 0);
         assert_intact(folder.path(), "hung for a while");

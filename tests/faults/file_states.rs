@@ -50,7 +50,7 @@ impl Sample {
             assert!(matches!(last, Ok(Receipt::Committed { .. })));
             head
         });
-        let sample = Self { earlier_head, folder };
+        let sample = Self { folder, earlier_head };
         crash(&running, &sample.dir());
         drop(port);
         ledger.stop("end").unwrap();
@@ -102,8 +102,11 @@ fn damage_in(bodies: &[Body]) -> Vec<v1::Damage> {
         .collect()
 }
 
+/// Kind, segment, offset, index and end of a fault.
+type Finding = (FaultKind, Option<u64>, Option<u64>, Option<u64>, Option<u64>);
+
 /// The faults that the verifier finds.
-fn faults(dir: &Path) -> Vec<(FaultKind, Option<u64>, Option<u64>, Option<u64>, Option<u64>)> {
+fn faults(dir: &Path) -> Vec<Finding> {
     let place = |fault: &Fault| {
         let place = fault.place;
         (fault.kind, place.segment, place.offset, place.index, place.end)
@@ -134,7 +137,7 @@ fn a_torn_last_frame_is_cut_off_at_every_length() {
         assert!(damage_in(&bodies).is_empty(), "torn after {torn}: {bodies:?}");
         let started = started(&bodies);
         assert!(!started.previous_stop_was_clean, "torn after {torn}");
-// Zeros at its end cannot be told from prepared space.
+        // Zeros at its end cannot be told from prepared space.
         let left = &last.frame.bytes()[..usize::try_from(torn).unwrap()];
         let expected = left.iter().rposition(|&byte| byte != 0).map_or(0, |at| at as u64 + 1);
         assert_eq!(started.torn_bytes_cut, expected, "torn after {torn}");
@@ -206,11 +209,11 @@ fn a_damaged_frame_in_the_middle_is_named_and_survived() {
     let sample = Sample::new();
     let dir = sample.dir();
     let (all, last) = (frames(&dir), sample.last());
-    let damaged = all.iter().rfind(|placed| placed.end() == last.offset).unwrap();
-    change(&segment_path(&dir, damaged.segment), |bytes| {
-        bytes[usize::try_from(damaged.end() - 20).unwrap()] ^= 1
+    let broken = all.iter().rfind(|placed| placed.end() == last.offset).unwrap();
+    change(&segment_path(&dir, broken.segment), |bytes| {
+        bytes[usize::try_from(broken.end() - 20).unwrap()] ^= 1;
     });
-    let header = *damaged.frame.header();
+    let header = *broken.frame.header();
     let ledger = start(&options(&dir, OnFailure::Refuse)).unwrap();
     runtime().block_on(submit_all(&mut ledger.handle(), 100..101));
     ledger.stop("end").unwrap();
@@ -218,18 +221,19 @@ fn a_damaged_frame_in_the_middle_is_named_and_survived() {
     assert_eq!(found.len(), 1, "{found:?}");
     let place = (found[0].segment.clone(), found[0].offset, found[0].first_index, found[0].end_index);
     let expected =
-        (segment::file_name(damaged.segment), damaged.offset, header.first_index, header.end_index());
+        (segment::file_name(broken.segment), broken.offset, header.first_index, header.end_index());
     assert_eq!(place, expected);
     let expected = (
         FaultKind::DamagedFrame,
-        Some(damaged.segment),
-        Some(damaged.offset),
+        Some(broken.segment),
+        Some(broken.offset),
         Some(header.first_index),
         Some(header.end_index()),
     );
     assert_eq!(faults(&dir), [expected]);
-    let lost = SUBMISSIONS - 2;
-    let expected = (0..SUBMISSIONS).chain(100..101).filter(|&number| number != lost).collect::<BTreeSet<_>>();
+    let absent = SUBMISSIONS - 2;
+    let expected =
+        (0..SUBMISSIONS).chain(100..101).filter(|&number| number != absent).collect::<BTreeSet<_>>();
     assert_eq!(numbers(&entries(&dir)), expected);
     let again = start(&options(&dir, OnFailure::Refuse)).unwrap();
     again.stop("end").unwrap();

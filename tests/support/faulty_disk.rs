@@ -149,13 +149,11 @@ impl Disk for FaultyDisk {
     }
 
     fn open_segment(&mut self, first_index: u64) -> io::Result<Box<dyn SegmentFile>> {
-        match self.faults.meet(Op::OpenSegment) {
-            Some(_) => Err(injected()),
-            None => {
-                let file = self.disk.open_segment(first_index)?;
-                self.segment(first_index, file)
-            }
+        if self.faults.meet(Op::OpenSegment).is_some() {
+            return Err(injected());
         }
+        let file = self.disk.open_segment(first_index)?;
+        self.segment(first_index, file)
     }
 
     fn write_head(&mut self, bytes: &[u8]) -> io::Result<()> {

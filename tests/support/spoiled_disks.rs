@@ -81,7 +81,12 @@ impl Ext4 {
     }
 
     fn mount(&self) -> Result<(), String> {
-        mount(&["-o", "loop,errors=remount-ro", self.image().to_str().unwrap(), self.path().to_str().unwrap()])
+        mount(&[
+            "-o",
+            "loop,errors=remount-ro",
+            self.image().to_str().unwrap(),
+            self.path().to_str().unwrap(),
+        ])
     }
 
     fn trigger(&self) -> Result<PathBuf, String> {
@@ -104,7 +109,8 @@ fn mount(arguments: &[&str]) -> Result<(), String> {
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
+    let output =
+        Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
