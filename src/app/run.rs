@@ -99,6 +99,7 @@ impl Running {
     /// Drains within `limit`, commits what is left, writes the last entry, and ends.
     pub fn stop(self, reason: &str, limit: Duration) -> anyhow::Result<()> {
         let Self { ledger, listeners, drain, counters } = self;
+        let connections = listeners.close();
         drain.started.cancel();
         let (drained, wait) = std::sync::mpsc::channel::<()>();
         let expired = drain.expired.clone();
@@ -107,7 +108,7 @@ impl Running {
                 expired.cancel();
             }
         });
-        listeners.join();
+        connections.join();
         drop(drained);
         let _ = alarm.join();
         ledger.stop(reason).context("the ledger's last entry could not be written")?;

@@ -8,7 +8,7 @@ use super::index::Indexer;
 use super::writer::{WriteError, Writer};
 use crate::clock::Clock;
 use crate::counters::Counters;
-use crate::entry::{PendingEntry, Receipt, Submission};
+use crate::entry::{CommitError, PendingEntry, Receipt, Submission};
 use crate::limits::BATCH_ENTRIES_MAX;
 use std::fs::File;
 use std::sync::Arc;
@@ -19,15 +19,10 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 /// A submission in the queue.
 pub(super) struct Job {
     pub submission: Submission,
-    /// `Err` says only that it is not in the ledger: what the caller makes of it is `Health::outcome`.
-    pub answer: oneshot::Sender<Result<Receipt, NotCommitted>>,
+    pub answer: oneshot::Sender<Result<Receipt, CommitError>>,
     /// The job's place in the bounded queue, free again when it is answered.
     pub _place: Option<OwnedSemaphorePermit>,
 }
-
-/// The submission is not in the ledger.
-#[derive(Debug)]
-pub(super) struct NotCommitted;
 
 /// What the thread owns.
 pub(super) struct Committer {
@@ -64,7 +59,7 @@ impl Committer {
             };
             let batch = self.gather(first, queue);
             if self.health.is_failing() {
-                refuse(batch);
+                self.refuse(batch);
             } else if !self.commit(batch) {
                 recover_at = Instant::now() + self.recovery_interval;
             }
@@ -113,7 +108,7 @@ impl Committer {
             }
             Err(error) => {
                 self.fail(&error);
-                refuse(batch);
+                self.refuse(batch);
                 false
             }
         }
@@ -139,10 +134,21 @@ impl Committer {
         };
         let Some(gap) = self.health.recovered(self.clock.unix_nanos()) else { return };
         self.unsaid.extend(damage.into_iter().chain([gap]));
-        let unsaid = std::mem::take(&mut self.unsaid);
+        let (unsaid, size) = (std::mem::take(&mut self.unsaid), self.writer.size());
         if let Err(error) = self.append(unsaid.iter()) {
-            self.unsaid = unsaid;
+            // What is durable already, though something behind it failed, is not said twice.
+            if self.writer.size() == size {
+                self.unsaid = unsaid;
+            }
             self.fail(&error);
+        }
+    }
+
+    /// Answers what is not in the ledger, and counts it before anything is recovered: the gap entry tells of all that was refused or let pass.
+    fn refuse(&self, batch: Vec<Job>) {
+        // Whoever gave up waiting has counted itself.
+        for job in batch.into_iter().filter(|job| !job.answer.is_closed()) {
+            let _ = job.answer.send(self.health.outcome(job.submission.wire_bytes));
         }
     }
 
@@ -155,14 +161,12 @@ impl Committer {
         if self.health.is_failing() {
             self.try_recovery();
         }
+        if self.health.is_failing() {
+            let source = std::io::Error::other("the ledger cannot commit");
+            return Err(WriteError { step: "the last entry could not be written", source });
+        }
         self.append([stopped].iter())?;
         let trimmed = self.writer.finish();
         trimmed.map_err(|source| WriteError { step: "the segment could not be trimmed", source })
-    }
-}
-
-fn refuse(batch: Vec<Job>) {
-    for job in batch {
-        let _ = job.answer.send(Err(NotCommitted));
     }
 }

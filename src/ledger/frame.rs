@@ -315,7 +315,7 @@ mod tests {
         let mut builder = FrameBuilder::default();
         builder.begin(&range);
         builder.push(&[Bytes::from_static(b"pay"), Bytes::from_static(b"load")], |out| {
-            out.extend_from_slice(b"first")
+            out.extend_from_slice(b"first");
         });
         assert_eq!(builder.push(&[], |out| out.extend_from_slice(b"second")), b"second");
         builder.finish("note");

@@ -3,7 +3,7 @@
 //! A call waits for a place in the bounded queue (`poll_ready`), then for its answer, and never longer than `commit_wait_max`: past it the ledger counts as failing,
 //! since a disk that hangs is a disk that fails.
 
-use super::committer::{Committer, Job, NotCommitted};
+use super::committer::{Committer, Job};
 use super::disk::Disk;
 use super::health::{Health, OnFailure};
 use super::index::{self, Indexer, OpenStore};
@@ -77,7 +77,7 @@ impl Ledger {
     ) -> Result<Self, OpenError> {
         let dir = &options.location.dir;
         let io = |step| move |source| OpenError::Io { dir: options.location.dir.clone(), step, source };
-        let opening = open::lock(dir)?;
+        let examined = open::examine(&options.location)?;
         let cache_bytes = options.db_cache_bytes;
         let open_store: OpenStore =
             Box::new(move |dir| SledStore::open(dir, cache_bytes).map(|store| Box::new(store) as _));
@@ -87,7 +87,7 @@ impl Ledger {
         let known = store.as_ref().and_then(|store| store.head().ok().flatten());
         let disk =
             disk.unwrap_or_else(|| Box::new(super::disk::FsDisk::new(dir, options.location.segment_bytes)));
-        let opened = open::open(opening, disk, &options.location, Arc::clone(&clock), started, known)?;
+        let opened = open::open(examined, disk, &options.location, Arc::clone(&clock), started, known)?;
 
         let Opened { mut writer, lock, verifier_key, redaction_key, first_entries } = opened;
         writer.commit(first_entries.iter()).map_err(|error| io(error.step)(error.source))?;
@@ -232,7 +232,7 @@ pub struct Commit {
 }
 
 struct Waiting {
-    receipt: oneshot::Receiver<Result<Receipt, NotCommitted>>,
+    receipt: oneshot::Receiver<Result<Receipt, CommitError>>,
     deadline: Pin<Box<Sleep>>,
     clock: Arc<dyn Clock>,
     wait_max: Duration,
@@ -244,15 +244,16 @@ impl Future for Commit {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { waiting, health, wire_bytes } = &mut *self;
         if let Some(Waiting { receipt, deadline, clock, wait_max }) = waiting {
-            match Pin::new(receipt).poll(cx) {
-                Poll::Ready(Ok(Ok(receipt))) => return Poll::Ready(Ok(receipt)),
-                Poll::Ready(Ok(Err(NotCommitted))) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(CommitError::Closed)),
-                Poll::Pending => {
-                    ready!(deadline.as_mut().poll(cx));
-                    fail_hung(health, *wait_max, clock.as_ref());
-                }
+            if let Poll::Ready(answer) = Pin::new(&mut *receipt).poll(cx) {
+                return Poll::Ready(answer.unwrap_or(Err(CommitError::Closed)));
             }
+            ready!(deadline.as_mut().poll(cx));
+            // From here on the committer does not answer; if it just has, that counts.
+            receipt.close();
+            if let Ok(answer) = receipt.try_recv() {
+                return Poll::Ready(answer);
+            }
+            fail_hung(health, *wait_max, clock.as_ref());
         }
         Poll::Ready(health.outcome(*wire_bytes))
     }

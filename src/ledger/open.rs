@@ -5,7 +5,8 @@
 
 use super::disk::Disk;
 use super::genuine;
-use super::head::Head;
+use super::head::{self, Head};
+use super::index;
 use super::key::{self, KeyError};
 use super::segment;
 use super::tail::{self, Tail};
@@ -109,10 +110,32 @@ pub struct Opened {
     pub first_entries: Vec<PendingEntry>,
 }
 
-/// Opens or creates the ledger that `lock` is held on. `started` is completed with what was found; `known` is the newest state that the lookup tables
-/// remember.
-pub fn open(
+/// A ledger that may be written to: locked, and its key is ours. Nothing was written yet, but the key of a new one.
+pub struct Examined {
     lock: File,
+    signer: Signer,
+    redaction_key: [u8; 32],
+    is_new: bool,
+    tail: Tail,
+}
+
+/// Locks a ledger and finds out whether it may be continued.
+pub fn examine(location: &Location) -> Result<Examined, OpenError> {
+    let io = |step| move |source| OpenError::Io { dir: location.dir.clone(), step, source };
+    let lock = lock(&location.dir)?;
+    let segments = segment::list(&location.dir).map_err(io("the segments cannot be listed"))?;
+    let traces = [head::path(&location.dir), index::folder(&location.dir)];
+    let is_new = segments.is_empty() && !traces.iter().any(|trace| trace.exists());
+    let (signer, redaction_key) = signer(location, is_new)?;
+    let tail = tail::read(&location.dir, &segments, signer.verifier_key())
+        .map_err(io("the newest segment cannot be read"))?;
+    refuse_foreign(location, &tail, signer.verifier_key())?;
+    Ok(Examined { lock, signer, redaction_key, is_new, tail })
+}
+
+/// Opens or creates an examined ledger. `started` is completed with what was found; `known` is the newest state that the lookup tables remember.
+pub fn open(
+    examined: Examined,
     mut disk: Box<dyn Disk>,
     location: &Location,
     clock: Arc<dyn Clock>,
@@ -120,16 +143,9 @@ pub fn open(
     known: Option<Head>,
 ) -> Result<Opened, OpenError> {
     let io = |step| move |source| OpenError::Io { dir: location.dir.clone(), step, source };
-    let segments = segment::list(&location.dir).map_err(io("the segments cannot be listed"))?;
-    let remembered = [read_head(&location.dir), known];
-    let is_new = segments.is_empty() && remembered.iter().all(Option::is_none);
-    let (signer, redaction_key) = signer(location, is_new)?;
+    let Examined { lock, signer, redaction_key, is_new, mut tail } = examined;
     let verifier_key = signer.verifier_key().clone();
-    let head = newest_signed(remembered, &verifier_key);
-
-    let mut tail = tail::read(&location.dir, &segments, &verifier_key)
-        .map_err(io("the newest segment cannot be read"))?;
-    refuse_foreign(location, &tail, &verifier_key)?;
+    let head = newest_signed([read_head(&location.dir), known], &verifier_key);
     let known_size = head.as_ref().map_or(0, |head| head.range.size());
     let mut damage = std::mem::take(&mut tail.damage);
     started.previous_stop_was_clean = is_new || (tail.clean_stop && known_size <= tail.size());
@@ -156,7 +172,7 @@ pub fn open(
 }
 
 /// Makes the folder where it is missing, and takes the one lock on it.
-pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
+fn lock(dir: &Path) -> Result<File, OpenError> {
     let io = |step| move |source| OpenError::Io { dir: dir.to_path_buf(), step, source };
     let create = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
     create(dir).map_err(io("the folder cannot be created"))?;
@@ -204,8 +220,9 @@ fn newest_signed(remembered: [Option<Head>; 2], key: &VerifierKey) -> Option<Hea
 fn signer(location: &Location, is_new: bool) -> Result<(Signer, [u8; 32]), OpenError> {
     let dir = location.dir.clone();
     let key = load_or_create(&location.key_file, is_new)?;
+    let stated = fs::read_to_string(dir.join("origin")).ok();
     let stated =
-        fs::read_to_string(dir.join("origin")).ok().map(|origin| origin.trim_end_matches('\n').to_owned());
+        stated.map(|origin| origin.trim_end_matches('\n').to_owned()).filter(|origin| !origin.is_empty());
     let opened = genuine::opened(&dir);
     let found = opened.as_ref().map(|opened| opened.origin.clone()).or(stated);
     let origin = match (found, location.origin.clone()) {
@@ -290,7 +307,7 @@ fn continue_from(tail: Tail, head: Option<Head>, damage: &mut Vec<v1::Damage>) -
 
 fn write_origin(dir: &Path, origin: &str) -> io::Result<()> {
     let path = dir.join("origin");
-    if path.exists() {
+    if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > 0) {
         return Ok(());
     }
     let unnamed = dir.join("origin.new");
@@ -332,7 +349,7 @@ mod tests {
             segment_bytes: 1 << 20,
         };
         let disk = Box::new(FsDisk::new(dir, location.segment_bytes));
-        open(lock(dir)?, disk, &location, Arc::new(ManualClock::at(1)), v1::Started::default(), None)
+        open(examine(&location)?, disk, &location, Arc::new(ManualClock::at(1)), v1::Started::default(), None)
     }
 
     /// Opens, commits the first entries, and leaves as a crash would: without a last entry.

@@ -4,6 +4,7 @@
 //! `index`. Its `flush` is no fdatasync, so each flush is followed by one of our own: that keeps a rebuild short, nothing depends on it.
 //! Values stay below 2 KiB, so that sled's separate blob files never come into being (docs/decisions/0002-sled-behind-segments.md).
 
+use super::frame::{u32_at, u64_at};
 use super::fsck::Rows;
 use super::head::Head;
 use super::index::{self, Store, StoreError};
@@ -53,7 +54,7 @@ impl Store for SledStore {
         guard(|| {
             let mut batch = sled::Batch::default();
             for row in rows {
-                batch.insert(&row.first_index.to_be_bytes(), &row.encode()[..]);
+                batch.insert(&row.first_index.to_be_bytes(), &encode(row)[..]);
             }
             self.rows.apply_batch(batch)
         })
@@ -88,11 +89,32 @@ impl Store for SledStore {
     }
 }
 
+/// Bytes of a row without its key.
+const ROW_BYTES: usize = 60;
+
+/// A row without its key, which is its first index in big-endian: so sled keeps rows in the order of the log.
+fn encode(row: &Row) -> [u8; ROW_BYTES] {
+    let mut bytes = [0; ROW_BYTES];
+    bytes[..8].copy_from_slice(&row.segment.to_le_bytes());
+    bytes[8..16].copy_from_slice(&row.offset.to_le_bytes());
+    bytes[16..20].copy_from_slice(&row.length.to_le_bytes());
+    bytes[20..28].copy_from_slice(&row.end_index.to_le_bytes());
+    bytes[28..].copy_from_slice(&row.root);
+    bytes
+}
+
 fn decode(key: &[u8], value: &[u8]) -> Result<Row, StoreError> {
-    match (key.try_into(), value.try_into()) {
-        (Ok(first_index), Ok(bytes)) => Ok(Row::decode(first_index, bytes)),
-        _ => Err(StoreError("a row has another length".into())),
-    }
+    let (Ok(key), Ok(bytes)) = (key.try_into(), <&[u8; ROW_BYTES]>::try_from(value)) else {
+        return Err(StoreError("a row has another length".into()));
+    };
+    Ok(Row {
+        first_index: u64::from_be_bytes(key),
+        segment: u64_at(bytes, 0),
+        offset: u64_at(bytes, 8),
+        length: u32_at(bytes, 16),
+        end_index: u64_at(bytes, 20),
+        root: *bytes[28..].first_chunk().expect("32 of 60 bytes are left"),
+    })
 }
 
 /// Rows on their way from sled to the verifier.

@@ -56,12 +56,17 @@ impl Tail {
 
 /// Reads the end of the log: the newest segment that holds a frame. Empty ones behind it were left by starts that did not come to their first commit.
 pub fn read(ledger: &Path, segments: &[u64], key: &VerifierKey) -> io::Result<Tail> {
+    let mut unfinished_bytes = 0;
     for &first_index in segments.iter().rev() {
         let segment = Segment::open(ledger, first_index)?;
-        let tail = walk(&segment, key)?;
+        let mut tail = walk(&segment, key)?;
         if tail.last.is_some() || tail.header_error.is_some() {
+            // A first commit that was not finished stands in a segment of its own.
+            tail.torn_bytes += unfinished_bytes;
+            tail.clean_stop &= unfinished_bytes == 0;
             return Ok(tail);
         }
+        unfinished_bytes += tail.torn_bytes;
     }
     Ok(Tail::default())
 }
@@ -78,8 +83,10 @@ fn walk(segment: &Segment, key: &VerifierKey) -> io::Result<Tail> {
         let (at, frame) = match segment.at(offset)? {
             Found::End => break,
             Found::Frame(frame) if frame.header().first_index == next => (offset, frame),
-            Found::Frame(_) | Found::Bad(_) => {
-                let found = segment.next_frame(offset + 1, |frame| is_genuine(frame, next, key))?;
+            found @ (Found::Frame(_) | Found::Bad(_)) => {
+                // A whole frame that is not the next one may still be the log's: entries before it are missing.
+                let from = offset + u64::from(matches!(found, Found::Bad(_)));
+                let found = segment.next_frame(from, |frame| is_genuine(frame, next, key))?;
                 let Some((at, frame)) = found else {
                     tail.torn_bytes = segment.data_end(offset)? - offset;
                     break;

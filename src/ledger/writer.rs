@@ -187,6 +187,8 @@ impl Writer {
         if prepared || end <= self.segment_bytes || self.offset == segment::HEADER_LEN {
             return Ok(());
         }
+        // Only a segment that is still there is left behind for good.
+        self.segment.check()?;
         self.segment.trim(self.offset)?;
         self.start_segment()
     }

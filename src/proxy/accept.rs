@@ -4,7 +4,7 @@
 //! and a sidecar has few.) The threads are named, counted, and joined by whoever stops the data path.
 
 use super::CommitPort;
-use super::stack::{Accepted, DrainSignals, Options, stack};
+use super::stack::{Accepted, Options, stack};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::num::NonZeroUsize;
@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
 use tower::{Service as _, ServiceExt as _};
 
 /// Connections on their way from the listener to a worker. A worker takes them at once.
@@ -27,7 +28,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The data path's threads.
 pub struct Listeners {
     address: SocketAddr,
-    threads: Vec<JoinHandle<()>>,
+    closing: CancellationToken,
+    accept: JoinHandle<()>,
+    workers: Vec<JoinHandle<()>>,
 }
 
 /// A listening socket; separate from the threads, so that an address in use is known before anything else is started.
@@ -38,24 +41,24 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
 }
 
 impl Listeners {
-    /// Starts `workers` threads that serve what `listener` accepts, until `drain.started`, and then what they have until it has ended.
+    /// Starts `workers` threads that serve what `listener` accepts until it is closed, and then what they have until it has ended.
     pub fn start<C>(listener: StdListener, workers: NonZeroUsize, options: &Options<C>) -> io::Result<Self>
     where
         C: CommitPort + Send,
     {
         let address = listener.local_addr()?;
         let places = Arc::new(Semaphore::new(options.connections_max));
-        let mut threads = Vec::new();
-        let mut hands = Vec::new();
-        let drain = options.drain.clone();
+        let (mut threads, mut hands) = (Vec::new(), Vec::new());
         for number in 0..workers.get() {
             let (hand, connections) = channel(HANDOFF_MAX);
             let (options, places) = (options.clone(), Arc::clone(&places));
             hands.push(hand);
             threads.push(spawn(format!("proxy-{number}"), move || work(options, places, connections))?);
         }
-        threads.push(spawn("accept".into(), move || accept(listener, hands, drain))?);
-        Ok(Self { address, threads })
+        let closing = CancellationToken::new();
+        let closed = closing.clone();
+        let accept = spawn("accept".into(), move || accept(listener, hands, closed))?;
+        Ok(Self { address, closing, accept, workers: threads })
     }
 
     /// The address that connections are accepted on.
@@ -63,9 +66,23 @@ impl Listeners {
         self.address
     }
 
+    /// Closes the listener: when this returns, connections are refused. Those that are there go on.
+    pub fn close(self) -> Closed {
+        self.closing.cancel();
+        let _ = self.accept.join();
+        Closed { workers: self.workers }
+    }
+}
+
+/// The data path without its listener.
+pub struct Closed {
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Closed {
     /// Waits until every connection has ended; drain must have been asked for.
     pub fn join(self) {
-        for thread in self.threads {
+        for thread in self.workers {
             let _ = thread.join();
         }
     }
@@ -79,7 +96,7 @@ fn spawn<F: std::future::Future<Output = ()> + 'static>(
     thread::Builder::new().name(name).spawn(move || LocalSet::new().block_on(&runtime, run()))
 }
 
-async fn accept(listener: StdListener, hands: Vec<Sender<StdStream>>, drain: DrainSignals) {
+async fn accept(listener: StdListener, hands: Vec<Sender<StdStream>>, closing: CancellationToken) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the listener cannot be used"),
@@ -88,7 +105,7 @@ async fn accept(listener: StdListener, hands: Vec<Sender<StdStream>>, drain: Dra
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = drain.started.cancelled() => return,
+            () = closing.cancelled() => return,
         };
         let handed = accepted.and_then(|(stream, _)| stream.into_std());
         match (handed, turn.next()) {

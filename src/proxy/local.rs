@@ -8,13 +8,13 @@ use super::pipe::{Pipe, Ready};
 use super::session::{Session, Taken};
 use crate::capture::{Direction, Milestone};
 use crate::http2::{code, frame};
-use crate::limits::LOCAL_ANSWERS_MS;
+use crate::limits::{LINGER_MS, LOCAL_ANSWERS_MS};
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// Calls are answered on a new connection, whose client has nothing yet.
 pub(super) async fn answer_new<C: CommitPort>(
@@ -56,13 +56,15 @@ async fn answer<C: CommitPort>(
         }
         let next = |cx: &mut Context<'_>| match pipe.poll(cx, client, client) {
             Poll::Ready(ready) => Poll::Ready(Some(ready)),
-            Poll::Pending if pipe.is_ended => Poll::Pending,
             Poll::Pending => deadline.as_mut().poll(cx).map(|()| None),
         };
         let result = match poll_fn(next).await {
+            // It has had its GOAWAY, and does not read it.
+            None if pipe.is_ended => return pipe.written,
             None => {
                 pipe.end();
                 pipe.inject(session.answers.goaway_finally(code::NO_ERROR, reason));
+                deadline.as_mut().reset(Instant::now() + Duration::from_millis(LINGER_MS));
                 Ok(())
             }
             // Recorded or not, the answer is attestry's own: nothing of the peers' is released by it.
@@ -93,7 +95,11 @@ fn read<C: CommitPort>(
 ) -> io::Result<()> {
     let direction = Direction::ClientToServer;
     let wanted = session.capture.reader(direction).bytes_wanted(pipe.buffered());
-    if pipe.read(client, wanted)? == 0 {
+    let read = pipe.read(client, wanted);
+    if !matches!(read, Ok(1..)) {
+        pipe.give_place_back();
+    }
+    if read? == 0 {
         pipe.is_ended = true;
     } else {
         observe(session, pipe, reason, told);
@@ -164,5 +170,5 @@ pub(super) async fn linger(stream: &TcpStream) {
             }
         }
     };
-    let _ = tokio::time::timeout(Duration::from_millis(crate::limits::LINGER_MS), drain).await;
+    let _ = tokio::time::timeout(Duration::from_millis(LINGER_MS), drain).await;
 }

@@ -16,7 +16,7 @@ mod relay;
 mod session;
 mod stack;
 
-pub use accept::{Listeners, bind};
+pub use accept::{Closed, Listeners, bind};
 pub use connect::Upstream;
 pub use stack::{Accepted, DrainSignals, Options};
 

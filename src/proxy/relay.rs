@@ -9,7 +9,7 @@ use super::session::{Session, Taken};
 use crate::capture::{Direction, Failure, Side, sender};
 use crate::entry::CommitError;
 use crate::http2::{code, frame};
-use crate::limits::DRAIN_QUIET_MS;
+use crate::limits::{DRAIN_QUIET_MS, LINGER_MS};
 use socket2::SockRef;
 use std::future::{Future as _, poll_fn};
 use std::io;
@@ -51,7 +51,8 @@ pub(super) struct Relay<'a, C: CommitPort> {
     down_shut: bool,
     /// Why and by whom the connection ends; the first cause stands.
     cause: Option<(String, Side)>,
-    has_said_goodbye: bool,
+    /// Set once both sides have been sent a GOAWAY: how long they have to read it.
+    goodbye: Option<Pin<Box<Sleep>>>,
     drain: Drain,
 }
 
@@ -71,6 +72,8 @@ struct Turn {
     up: Option<Ready>,
     down: Option<Ready>,
     drain: bool,
+    /// A peer does not read its GOAWAY.
+    overdue: bool,
 }
 
 impl<'a, C: CommitPort> Relay<'a, C> {
@@ -78,8 +81,8 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         let pipe = || Pipe::new(session.options.port.clone(), session.options.hold_bytes_max);
         let (up, down) = (pipe(), pipe());
         let drain = Drain::No(Box::pin(session.options.drain.started.clone().cancelled_owned()));
-        let (up_shut, down_shut, has_said_goodbye) = (false, false, false);
-        Self { session, client, upstream, up, down, up_shut, down_shut, cause: None, has_said_goodbye, drain }
+        let (up_shut, down_shut, goodbye) = (false, false, None);
+        Self { session, client, upstream, up, down, up_shut, down_shut, cause: None, goodbye, drain }
     }
 
     /// Relays until an end; returns it, and the pipes with what they still hold.
@@ -102,8 +105,9 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             up: ready(self.up.poll(cx, self.client, self.upstream)),
             down: ready(self.down.poll(cx, self.upstream, self.client)),
             drain: self.poll_drain(cx),
+            overdue: self.goodbye.as_mut().is_some_and(|limit| limit.as_mut().poll(cx).is_ready()),
         };
-        let nothing = turn.up.is_none() && turn.down.is_none() && !turn.drain;
+        let nothing = turn.up.is_none() && turn.down.is_none() && !turn.drain && !turn.overdue;
         if nothing { Poll::Pending } else { Poll::Ready(turn) }
     }
 
@@ -117,6 +121,10 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         }
         if turn.drain {
             self.advance_drain();
+        }
+        if turn.overdue {
+            let (reason, side) = self.cause.take().unwrap_or_default();
+            return Err(End::Closed { reason, side, how: Goodbye::Reset });
         }
         Ok(())
     }
@@ -144,9 +152,12 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             Ready::Read => {
                 let wanted = self.session.capture.reader(direction).bytes_wanted(pipe.buffered());
                 match pipe.read(from, wanted) {
-                    Ok(0) => self.sender_ended(direction),
+                    Ok(0) => {
+                        pipe.give_place_back();
+                        self.sender_ended(direction);
+                    }
                     Ok(_) => self.observe(direction),
-                    Err(error) if is_retry(&error) => {}
+                    Err(error) if is_retry(&error) => pipe.give_place_back(),
                     Err(error) => {
                         let side = sender(direction);
                         let reason = format!("{} by the {}", error.kind(), name(side));
@@ -188,7 +199,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
 
     /// Ends both directions behind what they hold, with a GOAWAY each.
     fn say_goodbye(&mut self, to_client: Vec<u8>, code: u32) {
-        self.has_said_goodbye = true;
+        self.goodbye.get_or_insert_with(|| Box::pin(sleep(Duration::from_millis(LINGER_MS))));
         self.up.end();
         self.down.end();
         if !self.session.speaks_http2() {
@@ -247,7 +258,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             return None;
         }
         let (reason, side) = self.cause.take().unwrap_or_default();
-        let how = if self.has_said_goodbye { Goodbye::Spoken } else { Goodbye::Silent };
+        let how = if self.goodbye.is_some() { Goodbye::Spoken } else { Goodbye::Silent };
         Some(End::Closed { reason, side, how })
     }
 

@@ -130,11 +130,12 @@ async fn relay<C: CommitPort>(session: &mut Session<C>, client: TcpStream, upstr
         End::Closed { reason, side, how } => (reason, side, how),
         End::Refused(reason) => {
             let reason = refusal(&CommitError::Refusing(reason));
+            let to_server = up.written;
             down.continue_locally(up);
             // Nothing more goes upstream; that the connection ends is all that the server learns.
             drop(upstream);
             let written = local::answer_rest(session, &client, down, &reason).await;
-            session.closed(reason, Side::Attestry, 0, written).await;
+            session.closed(reason, Side::Attestry, to_server, written).await;
             return local::linger(&client).await;
         }
     };

@@ -211,7 +211,7 @@ impl Rig {
         self.drain.started.cancel();
         self.drain.expired.cancel();
         if let Some(listeners) = self.listeners.take() {
-            listeners.join();
+            listeners.close().join();
         }
         *self.is_over.lock().unwrap() = true;
         if let Some(answering) = self.answering.take() {

@@ -292,7 +292,7 @@ fn a_disk_that_hangs_is_a_disk_that_fails() {
         });
         drain.started.cancel();
         drain.expired.cancel();
-        listeners.join();
+        listeners.close().join();
         // The end of a ledger waits for the last of its ports.
         drop(relay);
         ledger.stop("end").unwrap();

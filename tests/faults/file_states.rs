@@ -78,8 +78,9 @@ impl Sample {
 fn restart(dir: &Path) -> Result<Vec<Body>, OpenError> {
     let location = location(dir);
     let disk = Box::new(FsDisk::new(dir, location.segment_bytes));
-    let lock = File::open(dir).unwrap();
-    let mut opened = open::open(lock, disk, &location, Arc::new(SystemClock), v1::Started::default(), None)?;
+    let examined = open::examine(&location)?;
+    let mut opened =
+        open::open(examined, disk, &location, Arc::new(SystemClock), v1::Started::default(), None)?;
     opened.writer.commit(opened.first_entries.iter()).unwrap();
     opened.writer.finish().unwrap();
     Ok(opened.first_entries.iter().map(body).collect())
