@@ -128,7 +128,7 @@ pub enum OnFailure {
     Forward,
 }
 
-/// Section `[identity]`: copied into the genesis and started entries as the operator's claim. Empty where not given.
+/// Section `[identity]`: copied into the started entries as the operator's claim. Empty where not given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Name of the pod.
@@ -208,7 +208,7 @@ impl Config {
         show::annotated(self, &self.origins)
     }
 
-    /// SHA-256 of the canonical text, for the genesis entry: equal for equal values, wherever they came from.
+    /// SHA-256 of the canonical text, for the started entry: equal for equal values, wherever they came from.
     pub fn digest(&self) -> [u8; 32] {
         Sha256::digest(self.to_toml()).into()
     }
