@@ -30,6 +30,7 @@ fn the_demo_shows_calls_a_timeline_and_both_verdicts() {
         text.contains("payload-digest") || text.contains("damaged-frame"),
         "the flipped bit is not named:\n{text}"
     );
+    assert!(text.contains("it speaks of call "), "the damaged call is not named:\n{text}");
     assert!(!text.contains("alice-s-token"), "a secret is shown:\n{text}");
     assert_eq!(folder.path().read_dir().unwrap().count(), 0, "the demo cleans up behind itself");
 }

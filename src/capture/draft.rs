@@ -2,7 +2,7 @@
 //!
 //! A draft that grows towards an entry's bound is closed and another begun, so that no entry is ever too long.
 
-use super::stream::CallId;
+use super::ids::CallId;
 use super::{Direction, Level, Policy};
 use crate::entry::{Body, ENTRY_BYTES_MAX, PendingEntry, SEAL_BYTES_MAX};
 use crate::generated::v1;

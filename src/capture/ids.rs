@@ -1,5 +1,8 @@
 //! Random identifiers of calls and connections: attestry's own, never the caller's.
 
+/// An identifier of a call.
+pub type CallId = [u8; 16];
+
 type Fill = Box<dyn FnMut(&mut [u8])>;
 
 /// Gives random identifiers from a small pool, so that the system is asked once for many.
@@ -22,7 +25,7 @@ impl Ids {
     }
 
     /// An identifier of a call.
-    pub fn call(&mut self) -> [u8; 16] {
+    pub fn call(&mut self) -> CallId {
         if self.pool.len() < 16 {
             self.pool.resize(POOL_BYTES, 0);
             (self.fill)(&mut self.pool);

@@ -7,14 +7,13 @@
 //! A call is over when both halves have ended, or after a reset once late frames have been waited for (`connection` bounds how many).
 
 use super::draft::{CallDraft, DraftPlace, Drafts};
+use super::ids::CallId;
 use super::{Direction, Policy, Side, sender};
 use crate::generated::v1::{self, EventType, Protocol};
 use crate::grpc::{self, MessageParser};
 use crate::http2::{Field, Malformed, code};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
-
-pub(super) type CallId = [u8; 16];
 
 /// One tracked call.
 pub(super) struct Stream {

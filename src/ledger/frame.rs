@@ -133,17 +133,24 @@ pub struct Frame {
 impl Frame {
     /// Takes the frame at the beginning of `bytes`, which may be longer.
     pub fn parse(bytes: &Bytes) -> Result<Self, FrameError> {
-        let header = FrameHeader::parse(bytes)?;
-        let length = header.length as usize;
-        if bytes.len() < length {
-            return Err(FrameError::Short);
-        }
-        let bytes = bytes.slice(..length);
+        let Self { header, bytes } = Self::parse_damaged(bytes)?;
+        let length = bytes.len();
         let (found, computed) = (u32_at(&bytes, length - 4), crc32fast::hash(&bytes[..length - 4]));
         if found == computed {
             Ok(Self { header, bytes })
         } else {
             Err(FrameError::Checksum { found, computed })
+        }
+    }
+
+    /// The same without the frame's own checksum: only to say what a damaged frame was about, for nothing in it can be believed.
+    pub fn parse_damaged(bytes: &Bytes) -> Result<Self, FrameError> {
+        let header = FrameHeader::parse(bytes)?;
+        let length = header.length as usize;
+        if bytes.len() < length {
+            Err(FrameError::Short)
+        } else {
+            Ok(Self { header, bytes: bytes.slice(..length) })
         }
     }
 

@@ -162,6 +162,18 @@ impl Segment {
         Ok(if zeros { Found::End } else { Found::Bad(error) })
     }
 
+    /// The frame at `offset` whose header holds, though its checksum does not: nothing in it can be believed.
+    pub fn damaged_at(&self, offset: u64) -> io::Result<Option<Frame>> {
+        let head = self.read_up_to(offset, FRAME_HEADER_LEN)?;
+        match FrameHeader::parse(&head) {
+            Ok(header) if offset + u64::from(header.length) <= self.bytes()? => {
+                let bytes = self.read_up_to(offset, header.length as usize)?;
+                Ok(Frame::parse_damaged(&bytes.into()).ok())
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// The next well-formed frame at or behind `from` that `accept` takes, with its offset.
     pub fn next_frame(&self, from: u64, accept: impl Fn(&Frame) -> bool) -> io::Result<Option<(u64, Frame)>> {
         let mut at = from;

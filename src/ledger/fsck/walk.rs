@@ -4,13 +4,14 @@
 //! frame says is not looked at here, but for its first index; and for its signature where it was searched for behind damage.
 
 use super::content::{Work, split};
-use super::fault::{At, FaultKind, Place, Sink};
+use super::fault::{At, FaultKind, Place, Sink, hex};
 use super::start::Known;
 use crate::generated::v1;
 use crate::ledger::frame::{Frame, FrameError};
 use crate::ledger::segment::{Found, HEADER_LEN, HeaderError, Segment, file_name};
 use crate::note::{Checkpoint, Note, VerifierKey};
 use prost::Message as _;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use v1::entry::Body;
@@ -180,7 +181,9 @@ impl<'a, F: FnMut(Work)> Walk<'a, F> {
             return Ok(Some((bad, frame)));
         }
         if let Some((offset, frame)) = &found {
-            let message = format!("{error}, expected entry {next}; the next frame stands at offset {offset}");
+            let about = about(segment, bad);
+            let message =
+                format!("{error}, expected entry {next}{about}; the next frame stands at offset {offset}");
             let place = Place::offset(segment.first_index(), bad);
             self.missing(FaultKind::DamagedFrame, place, frame.header().first_index, message);
         }
@@ -194,7 +197,8 @@ impl<'a, F: FnMut(Work)> Walk<'a, F> {
         let due = following.or(self.known.head.as_ref().map(|head| head.size));
         match due {
             Some(due) if self.next < due => {
-                let message = format!("{error}, expected entry {}, and no frame could be found behind it", self.next);
+                let (next, about) = (self.next, about(segment, offset));
+                let message = format!("{error}, expected entry {next}{about}, and no frame could be found behind it");
                 let (next, after_unknown) = (self.next, self.after_unknown);
                 self.missing(FaultKind::DamagedFrame, place, due, message);
                 if following.is_none() {
@@ -244,6 +248,26 @@ impl<'a, F: FnMut(Work)> Walk<'a, F> {
     fn fault(&self, kind: FaultKind, place: Place, message: String) {
         self.sink.before_frame(self.frames, kind, place, message);
     }
+}
+
+/// Calls that a damaged frame names: the flipped bit may be in these names too, so this is a hint and no more.
+const CALLS_NAMED_MAX: usize = 8;
+
+/// What a damaged frame was about, as far as its bytes still say.
+fn about(segment: &Segment, offset: u64) -> String {
+    let Ok(Some(frame)) = segment.damaged_at(offset) else { return String::new() };
+    let mut calls = BTreeSet::new();
+    for stored in split(&frame).map_while(Result::ok) {
+        if let Ok(v1::Entry { body: Some(Body::CallEvents(events)), .. }) = v1::Entry::decode(stored.entry) {
+            calls.insert(hex(&events.call));
+        }
+    }
+    if calls.is_empty() {
+        return String::new();
+    }
+    let named: Vec<String> = calls.iter().take(CALLS_NAMED_MAX).cloned().collect();
+    let more = if calls.len() > named.len() { " and others" } else { "" };
+    format!(" (it speaks of call {}{more})", named.join(", "))
 }
 
 fn is_signed(frame: &Frame, key: &VerifierKey) -> bool {
