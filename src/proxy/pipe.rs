@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// Room that is made for a read when less than a quarter of it is left.
@@ -113,7 +114,14 @@ impl<C: CommitPort> Pipe<C> {
         if room < READ_BYTES / 4 || self.buffer.len() + room < wanted {
             self.buffer.reserve(READ_BYTES.max(wanted.saturating_sub(self.buffer.len())));
         }
-        from.try_read_buf(&mut self.buffer)
+        let room = self.buffer.capacity() - self.buffer.len();
+        let read = from.try_read_buf(&mut self.buffer)?;
+        if 0 < read && read < room {
+            // A short read has emptied the socket: saying so here saves a read that would only find that out. What comes later makes an event of its own.
+            let _ =
+                from.try_io(Interest::READABLE, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into()));
+        }
+        Ok(read)
     }
 
     /// Small DATA frames that may still be held. What is held is released at once, so this bounds the burst that the receiver gets.

@@ -99,7 +99,10 @@ async fn serve<C: CommitPort>(options: Rc<Options<C>>, accepted: Accepted) -> Re
 async fn serve_session<C: CommitPort>(session: &mut Session<C>, accepted: Accepted) {
     let Accepted { client, client_address, listener_address } = accepted;
     let options = Rc::clone(&session.options);
-    let upstream = connect(&options.upstream, options.connect_timeout).await.inspect_err(|error| {
+    let connecting = connect(&options.upstream, options.connect_timeout);
+    // A drain does not wait for an upstream that does not answer: its client has not been promised anything yet.
+    let Some(upstream) = options.drain.expired.run_until_cancelled(connecting).await else { return };
+    let upstream = upstream.inspect_err(|error| {
         options.counters.upstream_connect_failures.add(1);
         tracing::warn!(%error, "calls are answered UNAVAILABLE");
     });
