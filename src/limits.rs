@@ -133,6 +133,9 @@ pub const IDENTITY_BYTES_MAX: usize = 2_048;
 /// last until the first spare is.
 pub const SEGMENT_FIRST_FILL_BYTES: u64 = 8 * MIB;
 
+/// A segment whose zeros are used up is left for a prepared one from this size on: smaller ones would only be many.
+pub const SEGMENT_LEFT_EARLY_BYTES: u64 = 4 * MIB;
+
 /// Zeros written at a time while a spare is filled: large enough to be quick, small enough to leave the disk to commits.
 pub const SPARE_WRITE_BYTES: usize = 256 * 1024;
 

@@ -19,6 +19,11 @@ pub trait Disk: Send {
     /// and its name are durable.
     fn create_segment(&mut self, first_index: u64, header: &[u8]) -> io::Result<Box<dyn SegmentFile>>;
 
+    /// Whether the next segment is prepared with zeros, so that going over to it would make commits quicker.
+    fn is_prepared(&mut self) -> bool {
+        false
+    }
+
     /// Opens an existing segment, to trim it or to make its last frame certain.
     fn open_segment(&mut self, first_index: u64) -> io::Result<Box<dyn SegmentFile>>;
 
@@ -86,6 +91,10 @@ impl Disk for FsDisk {
         File::open(segment::folder(&self.ledger))?.sync_all()?;
         self.spare.prepare();
         FsSegment::new(path, file)
+    }
+
+    fn is_prepared(&mut self) -> bool {
+        self.spare.is_ready()
     }
 
     fn open_segment(&mut self, first_index: u64) -> io::Result<Box<dyn SegmentFile>> {

@@ -17,12 +17,13 @@ pub struct Spare {
     path: PathBuf,
     segment_bytes: u64,
     filling: Option<Receiver<io::Result<File>>>,
+    ready: Option<File>,
 }
 
 impl Spare {
     /// A preparer of spares of `segment_bytes` in `folder`.
     pub fn new(folder: &Path, segment_bytes: u64) -> Self {
-        Self { path: folder.join("spare"), segment_bytes, filling: None }
+        Self { path: folder.join("spare"), segment_bytes, filling: None, ready: None }
     }
 
     /// Bytes of a prepared segment.
@@ -33,7 +34,7 @@ impl Spare {
     /// Starts to prepare the next spare, unless one is being prepared or ready. One that a process before left is begun anew: its zeros may never have
     /// reached the disk. There is never a second thread at the file: its zeros could land in a segment that the file has become since.
     pub fn prepare(&mut self) {
-        if self.filling.is_some() {
+        if self.filling.is_some() || self.ready.is_some() {
             return;
         }
         let (done, filling) = sync_channel(1);
@@ -53,24 +54,28 @@ impl Spare {
         }
     }
 
+    /// Whether there is one.
+    pub fn is_ready(&mut self) -> bool {
+        let result = self.filling.as_ref().map(Receiver::try_recv);
+        if let Some(Ok(_) | Err(TryRecvError::Disconnected)) = result {
+            self.filling = None;
+            self.ready = result.and_then(Result::ok).and_then(Result::ok);
+        }
+        self.ready.is_some()
+    }
+
     /// The spare, if it is ready; its zeros are durable.
     pub fn take(&mut self) -> Option<(File, PathBuf)> {
-        let result = self.filling.as_ref()?.try_recv();
-        if let Err(TryRecvError::Empty) = result {
-            return None;
-        }
-        self.filling = None;
-        let file = result.ok()?.ok()?;
-        Some((file, self.path.clone()))
+        self.is_ready();
+        Some((self.ready.take()?, self.path.clone()))
     }
 }
 
 impl Drop for Spare {
     /// Waits for the filling thread, which would otherwise create files behind a ledger that is closed, and removes the spare.
     fn drop(&mut self) {
-        if let Some(filling) = self.filling.take()
-            && filling.recv().is_ok()
-        {
+        let filled = self.filling.take().is_some_and(|filling| filling.recv().is_ok());
+        if filled || self.ready.is_some() {
             let _ = fs::remove_file(&self.path);
         }
     }

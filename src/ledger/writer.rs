@@ -12,6 +12,7 @@ use super::segment;
 use crate::clock::Clock;
 use crate::entry::{self, Body, PendingEntry};
 use crate::generated::v1;
+use crate::limits::SEGMENT_LEFT_EARLY_BYTES;
 use crate::merkle::{self, CompactRange, Hash};
 use crate::note::{Checkpoint, Signer};
 use std::io;
@@ -180,11 +181,14 @@ impl Writer {
         next
     }
 
-    /// A frame that does not fit into the prepared space goes into the next segment, unless this one is still below its size.
+    /// A frame that does not fit into the prepared space goes into the next segment, if that is prepared or this one has its size.
     fn rotate_if_full(&mut self) -> io::Result<()> {
         let end = self.offset + self.builder.bytes().len() as u64;
-        let prepared = end <= self.segment.capacity();
-        if prepared || end <= self.segment_bytes || self.offset == segment::HEADER_LEN {
+        if end <= self.segment.capacity() || self.offset == segment::HEADER_LEN {
+            return Ok(());
+        }
+        let is_large = self.offset >= self.segment_bytes.min(SEGMENT_LEFT_EARLY_BYTES);
+        if end <= self.segment_bytes && !(is_large && self.disk.is_prepared()) {
             return Ok(());
         }
         // Only a segment that is still there is left behind for good.
