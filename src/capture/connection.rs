@@ -303,7 +303,7 @@ impl Connection {
     }
 
     fn begin_call(&mut self, id: u32, fields: &[Field]) -> Result<(), Failure> {
-        if self.streams.len() >= self.limits.streams_max {
+        if self.open_streams() >= self.limits.streams_max {
             self.counters.streams_over_bound.add(1);
             let reason = format!(
                 "more than {} streams open on one connection (limits.streams_max)",

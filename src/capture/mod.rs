@@ -33,3 +33,60 @@ pub fn sender(direction: Direction) -> Side {
         Direction::Unspecified => Side::Unspecified,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counters::Counters;
+    use crate::entry::{self, Body};
+    use crate::http2::{FrameHeader, UnitLimits, frame};
+    use bytes::Bytes;
+    use sha2::{Digest as _, Sha256};
+    use std::sync::Arc;
+
+    fn connection() -> Connection {
+        let units =
+            UnitLimits { frame_bytes_max: 16_384, header_list_bytes_max: 65_536, continuations_max: 8 };
+        let policy = Policy { level: Level::RequestResponse, redactor: Redactor::new(&[0; 32]) };
+        let mut next = 0_u8;
+        let ids = Ids::from_source(move |bytes| {
+            next = next.wrapping_add(1);
+            bytes.fill(next);
+        });
+        Connection::new(policy, Limits { units, streams_max: 100 }, ids, Arc::new(Counters::default()))
+    }
+
+    fn data(payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap();
+        let header = FrameHeader { length, kind: frame::kind::DATA, flags: 0, stream: 1 };
+        [&header.encode(), payload].concat()
+    }
+
+    /// However many entries the events of one read fill, and wherever the border between two of them falls.
+    #[test]
+    fn a_message_that_goes_on_in_the_next_entry_has_the_right_digest_in_both() {
+        for empty_messages in 500..530 {
+            let fields = [(":method", "POST"), (":path", "/a.B/C"), ("content-type", "application/grpc")];
+            let mut chunk = frame::headers_literal(1, false, &fields, 16_384);
+            chunk.extend(data(&[[0; 5].repeat(empty_messages), b"\0\0\0\0\x02a".to_vec()].concat()));
+            chunk.extend(data(b"b"));
+            let observed = connection().observe(Direction::ClientToServer, &Bytes::from(chunk), 1);
+            let mut digests = Vec::new();
+            for pending in observed.submission.entries {
+                let Some(Body::CallEvents(call)) = entry::decode(pending.body.into()).unwrap().body else {
+                    continue;
+                };
+                let last = call.events.into_iter().filter_map(|event| event.message);
+                digests.extend(last.filter(|segment| segment.message == empty_messages as u64));
+            }
+            for segment in digests {
+                let seen = &b"ab"[..usize::try_from(segment.offset + segment.length).unwrap()];
+                assert_eq!(
+                    segment.sha256[..],
+                    Sha256::digest(seen)[..],
+                    "behind {empty_messages} empty messages"
+                );
+            }
+        }
+    }
+}

@@ -195,9 +195,6 @@ impl Stream {
         }
         let stored = policy.keeps_bytes(direction);
         let half = self.half(direction);
-        if stored {
-            half.digest.update(&piece.data);
-        }
         let open = if half.segment_open { drafts.open(half.place) } else { None };
         let continued = open.and_then(|draft| {
             let segment = draft.events.last_mut()?.message.as_mut()?;
@@ -209,7 +206,13 @@ impl Stream {
             Some(())
         });
         if continued.is_none() {
+            // The digest of the segment that was open ends before this piece.
             self.close_segment(direction, drafts);
+        }
+        if stored {
+            self.half(direction).digest.update(&piece.data);
+        }
+        if continued.is_none() {
             self.begin_segment(direction, piece, stored, drafts);
         }
         if piece.end {

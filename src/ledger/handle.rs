@@ -219,7 +219,9 @@ impl Service<Submission> for LedgerHandle {
                 wait_max: self.wait_max,
             })
         });
-        Commit { waiting, health, wire_bytes }
+        // Counted now: whoever waits behind others may ask only after a recovery.
+        let answered = waiting.is_none().then(|| health.outcome(wire_bytes));
+        Commit { waiting, answered, health, wire_bytes }
     }
 }
 
@@ -227,6 +229,8 @@ impl Service<Submission> for LedgerHandle {
 pub struct Commit {
     /// `None` where the ledger was failing already.
     waiting: Option<Waiting>,
+    /// What was answered at once.
+    answered: Option<Result<Receipt, CommitError>>,
     health: Arc<Health>,
     wire_bytes: u64,
 }
@@ -242,7 +246,7 @@ impl Future for Commit {
     type Output = Result<Receipt, CommitError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { waiting, health, wire_bytes } = &mut *self;
+        let Self { waiting, answered, health, wire_bytes } = &mut *self;
         if let Some(Waiting { receipt, deadline, clock, wait_max }) = waiting {
             if let Poll::Ready(answer) = Pin::new(&mut *receipt).poll(cx) {
                 return Poll::Ready(answer.unwrap_or(Err(CommitError::Closed)));
@@ -255,7 +259,7 @@ impl Future for Commit {
             }
             fail_hung(health, *wait_max, clock.as_ref());
         }
-        Poll::Ready(health.outcome(*wire_bytes))
+        Poll::Ready(answered.take().unwrap_or_else(|| health.outcome(*wire_bytes)))
     }
 }
 

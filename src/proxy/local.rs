@@ -54,9 +54,10 @@ async fn answer<C: CommitPort>(
         if pipe.is_ended && pipe.is_empty() {
             return pipe.written;
         }
-        let next = |cx: &mut Context<'_>| match pipe.poll(cx, client, client) {
-            Poll::Ready(ready) => Poll::Ready(Some(ready)),
-            Poll::Pending => deadline.as_mut().poll(cx).map(|()| None),
+        // The deadline first: a client that never stops sending must not keep it from being looked at.
+        let next = |cx: &mut Context<'_>| match deadline.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => pipe.poll(cx, client, client).map(Some),
         };
         let result = match poll_fn(next).await {
             // It has had its GOAWAY, and does not read it.

@@ -53,6 +53,8 @@ pub(super) struct Relay<'a, C: CommitPort> {
     cause: Option<(String, Side)>,
     /// Set once both sides have been sent a GOAWAY: how long they have to read it.
     goodbye: Option<Pin<Box<Sleep>>>,
+    /// One side has reset its connection: the other's ends in a reset as well.
+    is_reset: bool,
     drain: Drain,
 }
 
@@ -81,8 +83,20 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         let pipe = || Pipe::new(session.options.port.clone(), session.options.hold_bytes_max);
         let (up, down) = (pipe(), pipe());
         let drain = Drain::No(Box::pin(session.options.drain.started.clone().cancelled_owned()));
-        let (up_shut, down_shut, goodbye) = (false, false, None);
-        Self { session, client, upstream, up, down, up_shut, down_shut, cause: None, goodbye, drain }
+        let (up_shut, down_shut, is_reset, goodbye) = (false, false, false, None);
+        Self {
+            session,
+            client,
+            upstream,
+            up,
+            down,
+            up_shut,
+            down_shut,
+            cause: None,
+            goodbye,
+            is_reset,
+            drain,
+        }
     }
 
     /// Relays until an end; returns it, and the pipes with what they still hold.
@@ -148,6 +162,8 @@ impl<'a, C: CommitPort> Relay<'a, C> {
                 Err(error) if !is_retry(&error) => return self.write_failed(direction, &error),
                 _ => {}
             },
+            // What became ready before the connection was ended is not taken any more.
+            Ready::Read | Ready::More if pipe.is_ended => pipe.give_place_back(),
             Ready::More => self.observe(direction),
             Ready::Read => {
                 let wanted = self.session.capture.reader(direction).bytes_wanted(pipe.buffered());
@@ -159,9 +175,8 @@ impl<'a, C: CommitPort> Relay<'a, C> {
                     Ok(_) => self.observe(direction),
                     Err(error) if is_retry(&error) => pipe.give_place_back(),
                     Err(error) => {
-                        let side = sender(direction);
-                        let reason = format!("{} by the {}", error.kind(), name(side));
-                        return Err(End::Closed { reason, side, how: Goodbye::Reset });
+                        pipe.give_place_back();
+                        self.broken_off(direction, &error);
                     }
                 }
             }
@@ -213,6 +228,9 @@ impl<'a, C: CommitPort> Relay<'a, C> {
 
     /// The client must have SETTINGS before anything else (RFC 9113 section 3.4): the server's, or where it has not sent any, empty ones.
     fn inject_down(&mut self, frame: Vec<u8>) {
+        if self.down_shut {
+            return;
+        }
         if !self.down.has_begun() {
             self.down.inject(frame::settings(&[]));
         }
@@ -234,6 +252,23 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         pipe.is_ended = true;
     }
 
+    /// The sender of `direction` has reset its connection. What it said before still goes on, as far as the receiver takes it soon; then it sees a reset too.
+    fn broken_off(&mut self, direction: Direction, error: &io::Error) {
+        let side = sender(direction);
+        self.cause = Some((format!("{} by the {}", error.kind(), name(side)), side));
+        self.is_reset = true;
+        self.goodbye.get_or_insert_with(|| Box::pin(sleep(Duration::from_millis(LINGER_MS))));
+        if direction == Direction::ServerToClient {
+            self.down.end();
+            self.up.abandon();
+            self.up_shut = true;
+        } else {
+            self.up.end();
+            self.down.abandon();
+            self.down_shut = true;
+        }
+    }
+
     fn write_failed(&mut self, direction: Direction, error: &io::Error) -> Result<(), End> {
         if direction == Direction::ServerToClient {
             let reason = format!("{} by the client", error.kind());
@@ -248,17 +283,31 @@ impl<'a, C: CommitPort> Relay<'a, C> {
 
     /// Passes a sender's end on once everything before it has gone; the connection is over when both have ended.
     fn settle(&mut self) -> Option<End> {
-        if self.up.is_ended && self.up.is_empty() && !std::mem::replace(&mut self.up_shut, true) {
+        if self.up.is_ended
+            && self.up.is_empty()
+            && !std::mem::replace(&mut self.up_shut, true)
+            && !self.is_reset
+        {
             let _ = SockRef::from(self.upstream).shutdown(Shutdown::Write);
         }
-        if self.down.is_ended && self.down.is_empty() && !std::mem::replace(&mut self.down_shut, true) {
+        if self.down.is_ended
+            && self.down.is_empty()
+            && !std::mem::replace(&mut self.down_shut, true)
+            && !self.is_reset
+        {
             let _ = SockRef::from(self.client).shutdown(Shutdown::Write);
         }
         if !(self.up_shut && self.down_shut) {
             return None;
         }
         let (reason, side) = self.cause.take().unwrap_or_default();
-        let how = if self.goodbye.is_some() { Goodbye::Spoken } else { Goodbye::Silent };
+        let how = if self.is_reset {
+            Goodbye::Reset
+        } else if self.goodbye.is_some() {
+            Goodbye::Spoken
+        } else {
+            Goodbye::Silent
+        };
         Some(End::Closed { reason, side, how })
     }
 
@@ -284,8 +333,11 @@ impl<'a, C: CommitPort> Relay<'a, C> {
     fn advance_drain(&mut self) {
         match self.drain {
             Drain::No(_) => {
-                let goaway = self.session.answers.goaway_gracefully("attestry is stopping");
-                self.inject_down(goaway);
+                // Before the server's SETTINGS there can be no GOAWAY but with SETTINGS of our own, whose acknowledgement the server would get.
+                if self.down.has_begun() {
+                    let goaway = self.session.answers.goaway_gracefully("attestry is stopping");
+                    self.inject_down(goaway);
+                }
                 let expired = Box::pin(self.session.options.drain.expired.clone().cancelled_owned());
                 self.drain = Drain::Asked { expired, quiet: None };
             }

@@ -26,6 +26,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "server_closes_with_a_call_open", script: server_closes_with_a_call_open },
     Case { name: "client_aborts", script: client_aborts },
     Case { name: "server_aborts", script: server_aborts },
+    Case { name: "server_aborts_behind_its_answer", script: server_aborts_behind_its_answer },
     Case { name: "server_aborts_behind_the_clients_end", script: server_aborts_behind_the_clients_end },
     Case { name: "client_aborts_behind_the_servers_end", script: client_aborts_behind_the_servers_end },
     Case { name: "client_closes_within_its_preface", script: client_closes_within_its_preface },
@@ -220,6 +221,15 @@ fn server_aborts(wire: &mut Wire) -> Step {
     wire.hello()?;
     wire.call(1)?;
     wire.server_sends(&headers(1, flag::NONE, &response()))?;
+    wire.server.abort()?;
+    wire.client.end().map(drop)
+}
+
+/// Nobody waits for the answer to arrive before the reset is sent.
+fn server_aborts_behind_its_answer(wire: &mut Wire) -> Step {
+    wire.hello()?;
+    wire.call(1)?;
+    wire.server.send(&answer(1))?;
     wire.server.abort()?;
     wire.client.end().map(drop)
 }
