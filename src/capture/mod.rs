@@ -44,10 +44,10 @@ mod tests {
     use sha2::{Digest as _, Sha256};
     use std::sync::Arc;
 
-    fn connection() -> Connection {
+    fn connection(level: Level) -> Connection {
         let units =
             UnitLimits { frame_bytes_max: 16_384, header_list_bytes_max: 65_536, continuations_max: 8 };
-        let policy = Policy { level: Level::RequestResponse, redactor: Redactor::new(&[0; 32]) };
+        let policy = Policy { level, redactor: Redactor::new(&[0; 32]) };
         let mut next = 0_u8;
         let ids = Ids::from_source(move |bytes| {
             next = next.wrapping_add(1);
@@ -70,7 +70,8 @@ mod tests {
             let mut chunk = frame::headers_literal(1, false, &fields, 16_384);
             chunk.extend(data(&[[0; 5].repeat(empty_messages), b"\0\0\0\0\x02a".to_vec()].concat()));
             chunk.extend(data(b"b"));
-            let observed = connection().observe(Direction::ClientToServer, &Bytes::from(chunk), 1);
+            let observed =
+                connection(Level::RequestResponse).observe(Direction::ClientToServer, &Bytes::from(chunk), 1);
             let mut digests = Vec::new();
             for pending in observed.submission.entries {
                 let Some(Body::CallEvents(call)) = entry::decode(pending.body.into()).unwrap().body else {
@@ -79,6 +80,8 @@ mod tests {
                 let last = call.events.into_iter().filter_map(|event| event.message);
                 digests.extend(last.filter(|segment| segment.message == empty_messages as u64));
             }
+            let end = digests.last().map(|segment| segment.offset + segment.length);
+            assert_eq!(end, Some(2), "the message is whole");
             for segment in digests {
                 let seen = &b"ab"[..usize::try_from(segment.offset + segment.length).unwrap()];
                 assert_eq!(
@@ -88,5 +91,25 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn of_a_promised_call_the_lowest_level_keeps_the_method_alone() {
+        let fields = [(":method", "POST"), (":path", "/a.B/C"), ("content-type", "application/grpc")];
+        let request = Bytes::from(frame::headers_literal(1, true, &fields, 16_384));
+        let mut connection = connection(Level::None);
+        connection.observe(Direction::ClientToServer, &request, 1);
+        // The promise of stream 2: the same fields, in a PUSH_PROMISE on stream 1.
+        let fields = [(":method", "GET"), (":path", "/pushed"), ("x-private", "nobody")];
+        let block = frame::headers_literal(1, false, &fields, 16_384).split_off(frame::HEADER_LEN);
+        let payload = [&2_u32.to_be_bytes()[..], &block].concat();
+        let length = u32::try_from(payload.len()).unwrap();
+        let (kind, flags) = (frame::kind::PUSH_PROMISE, frame::flag::END_HEADERS);
+        let header = FrameHeader { length, kind, flags, stream: 1 };
+        let promise = Bytes::from([&header.encode()[..], &payload].concat());
+        let entries = connection.observe(Direction::ServerToClient, &promise, 2).submission.entries;
+        let bodies = entries.iter().map(|pending| String::from_utf8_lossy(&pending.body).into_owned());
+        let bodies = bodies.collect::<String>();
+        assert!(bodies.contains("/pushed") && !bodies.contains("x-private"), "{bodies:?}");
     }
 }

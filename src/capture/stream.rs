@@ -79,14 +79,8 @@ impl Stream {
         drafts: &mut Drafts,
     ) {
         self.client.ended = true;
-        self.push_headers(
-            Direction::ServerToClient,
-            EventType::ClientHeader,
-            fields,
-            malformed,
-            policy,
-            drafts,
-        );
+        let (direction, kind) = (Direction::ServerToClient, EventType::ClientHeader);
+        self.record_headers(direction, kind, fields, malformed, policy, drafts);
     }
 
     /// Whether its content type is gRPC's.
@@ -112,12 +106,7 @@ impl Stream {
         let kind = self.header_type(direction, &fields, end_stream);
         // A gRPC server that ends its side by headers has sent its trailers, whether or not anything came before.
         let says_its_end = matches!(kind, EventType::ServerTrailer | EventType::ClientTrailer);
-        if policy.keeps_events() {
-            self.push_headers(direction, kind, fields, malformed, policy, drafts);
-        } else if kind == EventType::ClientHeader {
-            let path = fields.into_iter().filter(|field| field.name.as_ref() == b":path").collect();
-            self.push_headers(direction, kind, path, None, policy, drafts);
-        }
+        self.record_headers(direction, kind, fields, malformed, policy, drafts);
         if end_stream {
             let says_its_end = says_its_end && direction == Direction::ServerToClient;
             self.end(direction, !says_its_end, policy, drafts);
@@ -137,6 +126,24 @@ impl Stream {
             (false, false) if end_stream && self.protocol == Protocol::Grpc => EventType::ServerTrailer,
             (true, _) if end_stream => EventType::ServerTrailer,
             _ => EventType::ServerHeader,
+        }
+    }
+
+    /// Records a header block as the level says: at the lowest, of a call's first no more than its method.
+    fn record_headers(
+        &mut self,
+        direction: Direction,
+        kind: EventType,
+        fields: Vec<Field>,
+        malformed: Option<Malformed>,
+        policy: &Policy,
+        drafts: &mut Drafts,
+    ) {
+        if policy.keeps_events() {
+            self.push_headers(direction, kind, fields, malformed, policy, drafts);
+        } else if kind == EventType::ClientHeader {
+            let path = fields.into_iter().filter(|field| field.name.as_ref() == b":path").collect();
+            self.push_headers(direction, kind, path, None, policy, drafts);
         }
     }
 

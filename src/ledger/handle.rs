@@ -172,6 +172,16 @@ impl LedgerHandle {
     }
 }
 
+impl LedgerHandle {
+    /// Puts a submission into the queue; `None` where nobody serves it any more.
+    fn send(&self, submission: Submission, place: Option<OwnedSemaphorePermit>) -> Option<Waiting> {
+        let (answer, receipt) = oneshot::channel();
+        self.jobs.send(Job { submission, answer, _place: place }).ok()?;
+        let deadline = Box::pin(sleep(self.wait_max));
+        Some(Waiting { receipt, deadline, clock: Arc::clone(&self.clock), wait_max: self.wait_max })
+    }
+}
+
 impl Clone for LedgerHandle {
     /// The clone has no place in the queue yet.
     fn clone(&self) -> Self {
@@ -208,17 +218,7 @@ impl Service<Submission> for LedgerHandle {
         let health = Arc::clone(&self.health);
         // One read may make a second submission (its connection's end); it goes along without a place of its own.
         let place = self.place.take();
-        let waiting = (!health.is_failing()).then_some(()).and_then(|()| {
-            let (answer, receipt) = oneshot::channel();
-            let sent = self.jobs.send(Job { submission, answer, _place: place });
-            let clock = Arc::clone(&self.clock);
-            sent.is_ok().then(|| Waiting {
-                receipt,
-                deadline: Box::pin(sleep(self.wait_max)),
-                clock,
-                wait_max: self.wait_max,
-            })
-        });
+        let waiting = if health.is_failing() { None } else { self.send(submission, place) };
         // Counted now: whoever waits behind others may ask only after a recovery.
         let answered = waiting.is_none().then(|| health.outcome(wire_bytes));
         Commit { waiting, answered, health, wire_bytes }

@@ -199,23 +199,26 @@ mod tests {
         Row { first_index, segment: 0, offset: 64, length: 500, end_index: first_index + 1, root: [3; 32] }
     }
 
-    #[test]
-    fn rows_and_head_are_there_after_a_reopen() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = SledStore::open(dir.path(), 1 << 20).unwrap();
-        store.put(&[row(0), row(1), row(300)]).unwrap();
-        let head = Head {
+    fn head() -> Head {
+        Head {
             range: crate::merkle::CompactRange::new(),
             segment: 0,
             offset: 64,
             last_leaf: [0; 32],
             checkpoint: String::new(),
-        };
-        store.flush(&head).unwrap();
+        }
+    }
+
+    #[test]
+    fn rows_and_head_are_there_after_a_reopen() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SledStore::open(dir.path(), 1 << 20).unwrap();
+        store.put(&[row(0), row(1), row(300)]).unwrap();
+        store.flush(&head()).unwrap();
         drop(store);
         let store = SledStore::open(dir.path(), 1 << 20).unwrap();
         assert_eq!(store.last().unwrap(), Some(row(300)));
-        assert_eq!(store.head().unwrap(), Some(head));
+        assert_eq!(store.head().unwrap(), Some(head()));
         let mut seen = Vec::new();
         store
             .scan(&mut |row| {
@@ -231,14 +234,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = SledStore::open(dir.path(), 1 << 20).unwrap();
         store.put(&(0..20_000).map(row).collect::<Vec<_>>()).unwrap();
-        let head = Head {
-            range: crate::merkle::CompactRange::new(),
-            segment: 0,
-            offset: 64,
-            last_leaf: [0; 32],
-            checkpoint: String::new(),
-        };
-        store.flush(&head).unwrap();
+        store.flush(&head()).unwrap();
         let blobs = fs::read_dir(dir.path().join("blobs")).map_or(0, Iterator::count);
         assert_eq!(blobs, 0);
     }
