@@ -2,7 +2,7 @@
 
 use super::draft::Drafts;
 use super::stream::Stream;
-use super::{Direction, Ids, Limits, Policy, Side, sender};
+use super::{Direction, Ids, Limits, Policy, Side, Subject, sender};
 use crate::counters::Counters;
 use crate::entry::{Body, PendingEntry, Submission};
 use crate::generated::v1::{self, EventType, connection_event::Type as ConnectionEventType};
@@ -77,11 +77,12 @@ pub struct Ending {
     pub bytes_to_server: u64,
     /// Bytes released to the client.
     pub bytes_to_client: u64,
+    /// From its acceptance on.
+    pub duration_nanos: u64,
 }
 
 /// The state of one connection.
 pub struct Connection {
-    id: u64,
     policy: Policy,
     limits: Limits,
     ids: Ids,
@@ -106,10 +107,9 @@ struct Sender {
 
 impl Connection {
     /// A connection before its first frame.
-    pub fn new(policy: Policy, limits: Limits, mut ids: Ids, counters: Arc<Counters>) -> Self {
+    pub fn new(subject: Subject, policy: Policy, limits: Limits, ids: Ids, counters: Arc<Counters>) -> Self {
         let side = || Sender { reader: UnitReader::new(limits.units), unacknowledged: VecDeque::new() };
         Self {
-            id: ids.connection(),
             policy,
             limits,
             ids,
@@ -120,7 +120,7 @@ impl Connection {
             highest_opened: 0,
             client: side(),
             server: side(),
-            drafts: Drafts::new(),
+            drafts: Drafts::new(subject),
             touched: Vec::new(),
             milestones: Vec::new(),
         }
@@ -128,7 +128,7 @@ impl Connection {
 
     /// The connection's id in the ledger.
     pub fn id(&self) -> u64 {
-        self.id
+        self.drafts.connection()
     }
 
     /// Streams on which either side may still send.
@@ -221,13 +221,14 @@ impl Connection {
         self.reset_streams.clear();
         let mut submission = self.submission(direction, 0, now_unix_nanos);
         submission.entries.push(PendingEntry::new(&Body::ConnectionClosed(v1::ConnectionClosed {
-            connection: self.id,
+            connection: self.drafts.connection(),
             captured_unix_nanos: now_unix_nanos,
             reason: ending.reason,
             side: ending.side.into(),
             bytes_to_server: ending.bytes_to_server,
             bytes_to_client: ending.bytes_to_client,
             calls: self.calls,
+            duration_nanos: ending.duration_nanos,
         })));
         submission
     }
@@ -238,7 +239,7 @@ impl Connection {
                 stream.close_segment(direction, &mut self.drafts);
             }
         }
-        Submission { entries: self.drafts.finish(self.id, direction, &self.policy, now), wire_bytes }
+        Submission { entries: self.drafts.finish(direction, &self.policy, now), wire_bytes }
     }
 
     fn side(&mut self, direction: Direction) -> &mut Sender {

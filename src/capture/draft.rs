@@ -3,7 +3,7 @@
 //! A draft that grows towards an entry's bound is closed and another begun, so that no entry is ever too long.
 
 use super::ids::CallId;
-use super::{Direction, Level, Policy};
+use super::{Direction, Level, Policy, Subject};
 use crate::entry::{Body, ENTRY_BYTES_MAX, PendingEntry, SEAL_BYTES_MAX};
 use crate::generated::v1;
 use bytes::Bytes;
@@ -17,6 +17,7 @@ const EVENT_BYTES: usize = 96;
 
 /// The entries of one read.
 pub(super) struct Drafts {
+    subject: Subject,
     /// Grows with each read, so that a stream can tell its draft of this read from one of an earlier.
     epoch: u64,
     calls: Vec<CallDraft>,
@@ -56,8 +57,13 @@ impl CallDraft {
 }
 
 impl Drafts {
-    pub(super) fn new() -> Self {
-        Self { epoch: 1, calls: Vec::new(), connection: Vec::new(), connection_payload: Vec::new() }
+    pub(super) fn new(subject: Subject) -> Self {
+        Self { subject, epoch: 1, calls: Vec::new(), connection: Vec::new(), connection_payload: Vec::new() }
+    }
+
+    /// The connection's id in the ledger.
+    pub(super) fn connection(&self) -> u64 {
+        self.subject.connection
     }
 
     /// The draft at `place`, if it is of this read and not full.
@@ -108,17 +114,11 @@ impl Drafts {
     }
 
     /// All entries of this read, in the order in which their calls were first touched, the connection's own last.
-    pub(super) fn finish(
-        &mut self,
-        connection: u64,
-        direction: Direction,
-        policy: &Policy,
-        now: u64,
-    ) -> Vec<PendingEntry> {
+    pub(super) fn finish(&mut self, direction: Direction, policy: &Policy, now: u64) -> Vec<PendingEntry> {
         self.epoch += 1;
         let mut entries = Vec::with_capacity(self.calls.len() + 1);
         for draft in self.calls.drain(..) {
-            entries.push(call_entry(draft, connection, direction, policy.level, now));
+            entries.push(call_entry(draft, &self.subject, direction, policy.level, now));
         }
         // As many events as fit into an entry each: a frame's reason and fields take far below 256 bytes.
         let mut payload = std::mem::take(&mut self.connection_payload).into_iter();
@@ -127,7 +127,7 @@ impl Drafts {
             let stored =
                 events.iter().filter(|event| event.payload_stored && event.payload_length > 0).count();
             let body = v1::ConnectionEvents {
-                connection,
+                connection: self.subject.connection,
                 direction: direction.into(),
                 captured_unix_nanos: now,
                 events: events.to_vec(),
@@ -143,14 +143,14 @@ impl Drafts {
 
 fn call_entry(
     draft: CallDraft,
-    connection: u64,
+    subject: &Subject,
     direction: Direction,
     level: Level,
     now: u64,
 ) -> PendingEntry {
     let body = v1::CallEvents {
         call: Bytes::copy_from_slice(&draft.call),
-        connection,
+        connection: subject.connection,
         stream: draft.stream,
         direction: direction.into(),
         protocol: draft.protocol.into(),
@@ -158,6 +158,7 @@ fn call_entry(
         sequence: draft.sequence,
         captured_unix_nanos: now,
         events: draft.events,
+        verified_peer: subject.verified_peer.clone(),
     };
     PendingEntry::with_payload(&Body::CallEvents(body), draft.payload)
 }

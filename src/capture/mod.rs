@@ -25,6 +25,15 @@ pub struct Limits {
     pub streams_max: usize,
 }
 
+/// Whose evidence it is: this stands in every entry of a connection.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The connection's id in the ledger.
+    pub connection: u64,
+    /// The client as TLS has verified it, as `CallEvents.verified_peer` has it; empty where it has proved nothing.
+    pub verified_peer: String,
+}
+
 /// The side that sends in `direction`.
 pub fn sender(direction: Direction) -> Side {
     match direction {
@@ -53,7 +62,14 @@ mod tests {
             next = next.wrapping_add(1);
             bytes.fill(next);
         });
-        Connection::new(policy, Limits { units, streams_max: 100 }, ids, Arc::new(Counters::default()))
+        let subject = Subject { connection: 1, verified_peer: String::new() };
+        Connection::new(
+            subject,
+            policy,
+            Limits { units, streams_max: 100 },
+            ids,
+            Arc::new(Counters::default()),
+        )
     }
 
     fn data(payload: &[u8]) -> Vec<u8> {

@@ -11,7 +11,7 @@ pub struct Entry {
     /// When the entry was committed, in nanoseconds since the Unix epoch. Never less than that of the entry before.
     #[prost(fixed64, tag = "3")]
     pub committed_unix_nanos: u64,
-    #[prost(oneof = "entry::Body", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "entry::Body", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub body: ::core::option::Option<entry::Body>,
 }
 /// Nested message and enum types in `Entry`.
@@ -36,6 +36,8 @@ pub mod entry {
         Gap(super::Gap),
         #[prost(message, tag = "12")]
         Damage(super::Damage),
+        #[prost(message, tag = "13")]
+        Notice(super::Notice),
     }
 }
 /// Entry 0, and no other: the log's birth certificate.
@@ -112,9 +114,15 @@ pub struct ConnectionOpened {
     pub upstream_address: ::prost::alloc::string::String,
     #[prost(fixed64, tag = "7")]
     pub captured_unix_nanos: u64,
-    /// Why attestry answers this connection itself; empty when it is relayed.
+    /// Why attestry answers this connection itself, or refuses it; empty when it is relayed.
     #[prost(string, tag = "8")]
     pub local_reason: ::prost::alloc::string::String,
+    /// Whether the connection comes to the workload or from it, as its listener is configured.
+    #[prost(enumeration = "Traffic", tag = "9")]
+    pub traffic: i32,
+    /// The address that the client dialled, where the kernel has told it; empty for FIXED.
+    #[prost(string, tag = "10")]
+    pub original_destination: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `ConnectionOpened`.
 pub mod connection_opened {
@@ -135,6 +143,10 @@ pub mod connection_opened {
         Unspecified = 0,
         /// A fixed listener with a fixed upstream.
         Fixed = 1,
+        /// Redirected by the kernel's NAT; the original destination is what SO_ORIGINAL_DST says.
+        Redirect = 2,
+        /// Diverted by TPROXY; the original destination is the socket's own address.
+        Tproxy = 3,
     }
     impl Interception {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -145,6 +157,8 @@ pub mod connection_opened {
             match self {
                 Self::Unspecified => "INTERCEPTION_UNSPECIFIED",
                 Self::Fixed => "FIXED",
+                Self::Redirect => "REDIRECT",
+                Self::Tproxy => "TPROXY",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -152,6 +166,8 @@ pub mod connection_opened {
             match value {
                 "INTERCEPTION_UNSPECIFIED" => Some(Self::Unspecified),
                 "FIXED" => Some(Self::Fixed),
+                "REDIRECT" => Some(Self::Redirect),
+                "TPROXY" => Some(Self::Tproxy),
                 _ => None,
             }
         }
@@ -176,6 +192,9 @@ pub struct ConnectionClosed {
     pub bytes_to_client: u64,
     #[prost(uint64, tag = "7")]
     pub calls: u64,
+    /// From its acceptance to its end, by a clock that does not jump.
+    #[prost(uint64, tag = "8")]
+    pub duration_nanos: u64,
 }
 /// What happened on a connection outside of any call.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -214,6 +233,15 @@ pub struct ConnectionEvent {
     pub payload_sha256: ::prost::bytes::Bytes,
     #[prost(bool, tag = "10")]
     pub payload_stored: bool,
+    /// Of how many like it this event is the sum; 0 stands for 1.
+    #[prost(uint64, tag = "11")]
+    pub count: u64,
+    /// For PROTOCOL.
+    #[prost(enumeration = "WireProtocol", tag = "12")]
+    pub protocol: i32,
+    /// For TLS.
+    #[prost(message, optional, tag = "13")]
+    pub tls: ::core::option::Option<Tls>,
 }
 /// Nested message and enum types in `ConnectionEvent`.
 pub mod connection_event {
@@ -235,10 +263,17 @@ pub mod connection_event {
         Goaway = 1,
         /// A frame that no call explains: of an unknown or broken type, or on a stream that is not (or no longer) known.
         StrayFrame = 2,
-        /// Bytes that could not be read as HTTP/2; nothing of them was forwarded.
+        /// Bytes that could not be read as the protocol found; nothing of them was forwarded, unless a PROTOCOL event
+        /// follows that says what the connection is taken for from there on.
         NotReadable = 3,
         /// A bound of attestry's was broken, and the connection ended by it.
         BoundBroken = 4,
+        /// What is spoken from here on, and in reason how that was found. It stands before everything that it is about.
+        Protocol = 5,
+        /// The TLS of one side: tls.
+        Tls = 6,
+        /// The first bytes of an opaque direction: payload_length and payload_sha256, never stored.
+        FirstBytes = 7,
     }
     impl Type {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -252,6 +287,9 @@ pub mod connection_event {
                 Self::StrayFrame => "STRAY_FRAME",
                 Self::NotReadable => "NOT_READABLE",
                 Self::BoundBroken => "BOUND_BROKEN",
+                Self::Protocol => "PROTOCOL",
+                Self::Tls => "TLS",
+                Self::FirstBytes => "FIRST_BYTES",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -262,10 +300,72 @@ pub mod connection_event {
                 "STRAY_FRAME" => Some(Self::StrayFrame),
                 "NOT_READABLE" => Some(Self::NotReadable),
                 "BOUND_BROKEN" => Some(Self::BoundBroken),
+                "PROTOCOL" => Some(Self::Protocol),
+                "TLS" => Some(Self::Tls),
+                "FIRST_BYTES" => Some(Self::FirstBytes),
                 _ => None,
             }
         }
     }
+}
+/// One TLS session, or the attempt at one.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Tls {
+    /// The side that attestry speaks TLS with; for TLS that is passed on, SIDE_CLIENT: whose ClientHello it is.
+    #[prost(enumeration = "Side", tag = "1")]
+    pub side: i32,
+    /// False: passed on unopened, and nothing is known but the ClientHello.
+    #[prost(bool, tag = "2")]
+    pub terminated: bool,
+    /// "TLSv1.2", "TLSv1.3".
+    #[prost(string, tag = "3")]
+    pub version: ::prost::alloc::string::String,
+    /// The IANA name of the cipher suite.
+    #[prost(string, tag = "4")]
+    pub cipher_suite: ::prost::alloc::string::String,
+    /// The server name that was asked for (SNI, RFC 6066 section 3).
+    #[prost(string, tag = "5")]
+    pub server_name: ::prost::alloc::string::String,
+    /// The protocol chosen, and those that the client offered (ALPN, RFC 7301).
+    #[prost(string, tag = "6")]
+    pub alpn: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "7")]
+    pub alpn_offered: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// JA4 fingerprint of the client's first message (only where attestry is not the client).
+    #[prost(string, tag = "8")]
+    pub ja4: ::prost::alloc::string::String,
+    /// Who the other side has proved to be; absent where it showed no certificate.
+    #[prost(message, optional, tag = "9")]
+    pub verified_peer: ::core::option::Option<VerifiedPeer>,
+    /// Why the handshake failed; empty when it did not.
+    #[prost(string, tag = "10")]
+    pub failure: ::prost::alloc::string::String,
+}
+/// A peer whose certificate chain was verified.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VerifiedPeer {
+    /// The SPIFFE id, where the certificate has exactly one URI name and that is one.
+    #[prost(string, tag = "1")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    /// "DNS:a.example", "URI:spiffe://...", "IP:10.0.0.1", "email:...", in the order of the certificate.
+    #[prost(string, repeated, tag = "2")]
+    pub subject_alternative_names: ::prost::alloc::vec::Vec<
+        ::prost::alloc::string::String,
+    >,
+    /// RFC 4514 form.
+    #[prost(string, tag = "3")]
+    pub subject: ::prost::alloc::string::String,
+    /// SHA-256 of the certificate's DER.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub certificate_sha256: ::prost::bytes::Bytes,
+    /// The certificate authority of the trust bundle that the chain ends in: its subject, and SHA-256 of its public key (SubjectPublicKeyInfo).
+    #[prost(string, tag = "5")]
+    pub root_subject: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "6")]
+    pub root_key_sha256: ::prost::bytes::Bytes,
+    /// End of the certificate's validity, seconds since the Unix epoch.
+    #[prost(int64, tag = "7")]
+    pub not_after_unix_seconds: i64,
 }
 /// Events of one call in one direction that were captured together.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -291,6 +391,10 @@ pub struct CallEvents {
     pub captured_unix_nanos: u64,
     #[prost(message, repeated, tag = "9")]
     pub events: ::prost::alloc::vec::Vec<Event>,
+    /// The client as TLS has verified it: its SPIFFE id, else "sha256:" and the hexadecimal SHA-256 of its certificate;
+    /// empty where it has proved nothing. The connection's TLS event has the rest.
+    #[prost(string, tag = "10")]
+    pub verified_peer: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Event {
@@ -408,6 +512,73 @@ pub struct Damage {
     #[prost(uint64, tag = "5")]
     pub offset: u64,
 }
+/// Something that an operator has to know and that belongs to no connection.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Notice {
+    #[prost(enumeration = "notice::Type", tag = "1")]
+    pub r#type: i32,
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Of how many like it this notice is the sum, and when the first and the last of them were; 0 stands for 1.
+    #[prost(uint64, tag = "3")]
+    pub count: u64,
+    #[prost(fixed64, tag = "4")]
+    pub from_unix_nanos: u64,
+    #[prost(fixed64, tag = "5")]
+    pub to_unix_nanos: u64,
+}
+/// Nested message and enum types in `Notice`.
+pub mod notice {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Type {
+        Unspecified = 0,
+        /// Certificates, keys, authorities or revocation lists were taken into use.
+        CredentialsLoaded = 1,
+        /// New ones were refused; the old stay in use.
+        CredentialsRefused = 2,
+        /// Connections were turned away: too many, or back to attestry itself.
+        TurnedAway = 3,
+        /// Ports that are configured to bypass attestry.
+        Bypassed = 4,
+    }
+    impl Type {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "TYPE_UNSPECIFIED",
+                Self::CredentialsLoaded => "CREDENTIALS_LOADED",
+                Self::CredentialsRefused => "CREDENTIALS_REFUSED",
+                Self::TurnedAway => "TURNED_AWAY",
+                Self::Bypassed => "BYPASSED",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "TYPE_UNSPECIFIED" => Some(Self::Unspecified),
+                "CREDENTIALS_LOADED" => Some(Self::CredentialsLoaded),
+                "CREDENTIALS_REFUSED" => Some(Self::CredentialsRefused),
+                "TURNED_AWAY" => Some(Self::TurnedAway),
+                "BYPASSED" => Some(Self::Bypassed),
+                _ => None,
+            }
+        }
+    }
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Direction {
@@ -471,11 +642,80 @@ impl Side {
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
+pub enum Traffic {
+    Unspecified = 0,
+    Inbound = 1,
+    Outbound = 2,
+}
+impl Traffic {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TRAFFIC_UNSPECIFIED",
+            Self::Inbound => "INBOUND",
+            Self::Outbound => "OUTBOUND",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TRAFFIC_UNSPECIFIED" => Some(Self::Unspecified),
+            "INBOUND" => Some(Self::Inbound),
+            "OUTBOUND" => Some(Self::Outbound),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum WireProtocol {
+    Unspecified = 0,
+    Http2 = 1,
+    Http1 = 2,
+    /// Relayed as it is; only its bytes are counted.
+    Opaque = 3,
+    /// TLS that is passed on unopened: opaque but for its first message.
+    TlsPassthrough = 4,
+}
+impl WireProtocol {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "WIRE_PROTOCOL_UNSPECIFIED",
+            Self::Http2 => "HTTP2",
+            Self::Http1 => "HTTP1",
+            Self::Opaque => "OPAQUE",
+            Self::TlsPassthrough => "TLS_PASSTHROUGH",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "WIRE_PROTOCOL_UNSPECIFIED" => Some(Self::Unspecified),
+            "HTTP2" => Some(Self::Http2),
+            "HTTP1" => Some(Self::Http1),
+            "OPAQUE" => Some(Self::Opaque),
+            "TLS_PASSTHROUGH" => Some(Self::TlsPassthrough),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
 pub enum Protocol {
     Unspecified = 0,
     Grpc = 1,
-    /// HTTP/2 that is not gRPC: its bodies are message 0, without prefixes.
+    /// HTTP that is not gRPC, of any version: its bodies are message 0, without prefixes.
     Http = 2,
+    /// gRPC-Web in its binary form, over HTTP of any version: messages with prefixes, the last one (flag 0x80) the
+    /// trailers. Its text form (base64) is HTTP.
+    GrpcWeb = 3,
 }
 impl Protocol {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -487,6 +727,7 @@ impl Protocol {
             Self::Unspecified => "PROTOCOL_UNSPECIFIED",
             Self::Grpc => "GRPC",
             Self::Http => "HTTP",
+            Self::GrpcWeb => "GRPC_WEB",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -495,6 +736,7 @@ impl Protocol {
             "PROTOCOL_UNSPECIFIED" => Some(Self::Unspecified),
             "GRPC" => Some(Self::Grpc),
             "HTTP" => Some(Self::Http),
+            "GRPC_WEB" => Some(Self::GrpcWeb),
             _ => None,
         }
     }

@@ -3,7 +3,7 @@
 use super::answers::Answers;
 use super::pipe::Pipe;
 use super::{CommitPort, Options};
-use crate::capture::{Connection, Direction, Ending, Failure, Ids, Observed, Side};
+use crate::capture::{Connection, Direction, Ending, Failure, Ids, Observed, Side, Subject};
 use crate::entry::{Body, CommitError, PendingEntry, Receipt, Submission};
 use crate::generated::v1;
 use crate::http2::{PREFACE, Prefix, code};
@@ -47,8 +47,10 @@ pub(super) struct Opening {
 
 impl<C: CommitPort> Session<C> {
     pub(super) fn new(options: Rc<Options<C>>) -> Self {
+        let mut ids = Ids::random();
+        let subject = Subject { connection: ids.connection(), verified_peer: String::new() };
         let capture =
-            Connection::new(options.policy.clone(), options.limits, Ids::random(), options.counters.clone());
+            Connection::new(subject, options.policy.clone(), options.limits, ids, options.counters.clone());
         Self { options, capture, answers: Answers::default(), preface_passed: false }
     }
 
@@ -74,6 +76,7 @@ impl<C: CommitPort> Session<C> {
             upstream_address: opening.upstream.map(|address| address.to_string()).unwrap_or_default(),
             captured_unix_nanos: self.now(),
             local_reason: opening.local_reason,
+            ..Default::default()
         };
         let entries = vec![PendingEntry::new(&Body::ConnectionOpened(body))];
         self.commit(Submission { entries, wire_bytes: 0 }).await
@@ -81,7 +84,13 @@ impl<C: CommitPort> Session<C> {
 
     /// Commits the connection's end. A ledger that refuses has no place for it, and says so in its gap entry.
     pub(super) async fn closed(&mut self, reason: String, side: Side, to_server: u64, to_client: u64) {
-        let ending = Ending { reason, side, bytes_to_server: to_server, bytes_to_client: to_client };
+        let ending = Ending {
+            reason,
+            side,
+            bytes_to_server: to_server,
+            bytes_to_client: to_client,
+            duration_nanos: 0,
+        };
         let now = self.now();
         let submission = self.capture.close(ending, now);
         if let Err(error) = self.commit(submission).await {

@@ -142,6 +142,9 @@ fn other(body: &Body) -> String {
             let v1::Damage { first_index, end_index, .. } = damage;
             format!("DAMAGE entries [{first_index}, {end_index}): {}", printable(&damage.reason))
         }
+        Body::Notice(notice) => {
+            format!("NOTICE {}: {}", notice.r#type().as_str_name(), printable(&notice.reason))
+        }
         Body::CallEvents(_) | Body::ConnectionEvents(_) => String::new(),
     }
 }

@@ -75,6 +75,7 @@ pub(super) fn protocol_name(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Grpc => "grpc",
         Protocol::Http => "http",
+        Protocol::GrpcWeb => "grpc_web",
         Protocol::Unspecified => "unknown",
     }
 }
