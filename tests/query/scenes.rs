@@ -88,6 +88,7 @@ impl Call {
             sequence,
             captured_unix_nanos: START + millis * 1_000_000,
             events,
+            verified_peer: String::new(),
         };
         (Body::CallEvents(body), payloads.concat())
     }
