@@ -70,6 +70,10 @@ counters! {
     connections_open: Gauge,
     /// Connections for which no upstream connection came about: refused, timed out, or its name unknown.
     upstream_connect_failures: Counter,
+    /// Half-closed connections that were given up, because the other half was silent for too long or gone.
+    half_closed_reaped: Counter,
+    /// TLS handshakes that failed, with clients and with upstreams.
+    tls_handshake_failures: Counter,
     /// Calls whose request headers were captured.
     calls_started: Counter,
     /// Calls that came to any end: completed, reset, or cut with their connection.

@@ -12,11 +12,16 @@ pub mod generated;
 
 pub mod entry;
 pub mod grpc;
+pub mod http1;
 pub mod http2;
 pub mod merkle;
 pub mod note;
+pub mod tls;
 
 pub mod ledger;
+
+#[cfg(feature = "proxy")]
+pub mod credentials;
 
 #[cfg(feature = "proxy")]
 pub mod capture;
@@ -29,4 +34,6 @@ pub mod query;
 pub mod app;
 pub mod cli;
 pub mod config;
+#[cfg(feature = "proxy")]
+pub mod redirect;
 pub mod telemetry;

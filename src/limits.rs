@@ -169,3 +169,104 @@ pub const LOCAL_ANSWERS_MS: u64 = 5_000;
 
 /// Wait for a client to read the last bytes that it was sent.
 pub const LINGER_MS: u64 = 1_000;
+
+// Interception and detection.
+
+/// Wait for more bytes of a client whose first ones leave open what it speaks. It runs from that first byte on, never
+/// while both sides are silent, so that no server-first protocol waits for it; a client that sends half a preface and
+/// stops has sent all that it will within two seconds, on any network.
+pub const DETECT_TIMEOUT_MS: u64 = 2_000;
+/// From "at once" in a test to ten minutes.
+pub const DETECT_TIMEOUT_MS_RANGE: RangeInclusive<u64> = 1..=600_000;
+
+/// Bytes of a client that are read to tell what it speaks: the largest ClientHello that TLS implementations accept is
+/// 64 KiB, and every other preface is shorter.
+pub const DETECT_BYTES_MAX: usize = 64 * 1024;
+/// A ClientHello with post-quantum key shares takes 1.7 KiB; past 1 MiB nothing that is still unknown becomes known.
+pub const DETECT_BYTES_MAX_RANGE: RangeInclusive<usize> = 2 * 1024..=1024 * 1024;
+
+// TLS.
+
+/// Wait for one TLS handshake: some round trips and some milliseconds of signing, so ten seconds only pass where the
+/// other side has stopped, or sends its bytes one by one to hold a place.
+pub const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
+/// From "at once" in a test to ten minutes.
+pub const HANDSHAKE_TIMEOUT_MS_RANGE: RangeInclusive<u64> = 1..=600_000;
+
+/// Handshakes under way at a time in the whole process: each holds some 100 KiB and costs about a millisecond of a
+/// core, so 256 are a quarter of a second of work and 25 MiB. A flood of unfinished ones ends here.
+pub const HANDSHAKES_MAX: NonZeroUsize = count(256);
+/// One does them in turn; more than connections there cannot be.
+pub const HANDSHAKES_MAX_RANGE: RangeInclusive<NonZeroUsize> = count(1)..=count(1_000_000);
+
+/// Protocols that a listener offers by ALPN: two are known, and a few more leave room for private ones.
+pub const ALPN_PROTOCOLS_MAX: usize = 16;
+
+/// Name of one of them (RFC 7301 section 3.1).
+pub const ALPN_BYTES_MAX: usize = 255;
+
+/// A SPIFFE id (SPIFFE-ID section 2.3).
+pub const SPIFFE_ID_BYTES_MAX: usize = 2_048;
+
+// TCP.
+
+/// Silence of a connection after which the kernel asks whether its peer is still there. A minute is less than the idle
+/// timeout of the NATs and load balancers on the way, and one empty segment a minute costs nothing.
+pub const KEEPALIVE_MS: u64 = 60_000;
+/// Zero asks never; the kernel takes at most nine hours, in seconds.
+pub const KEEPALIVE_MS_RANGE: RangeInclusive<u64> = 0..=32_767_000;
+
+/// Time that sent bytes may go unacknowledged before the kernel ends the connection (`TCP_USER_TIMEOUT`, RFC 5482).
+/// Linux ends by it also a connection whose peer keeps its window at zero for that long, although it acknowledges every
+/// probe, so a short one would cut slow readers; a quarter of an hour is what Linux allows a dead peer by itself.
+pub const USER_TIMEOUT_MS: u64 = 900_000;
+/// Zero leaves it to the kernel; a day is longer than any peer is worth waiting for.
+pub const USER_TIMEOUT_MS_RANGE: RangeInclusive<u64> = 0..=86_400_000;
+
+/// Silence of a connection of which one side has ended, until it is ended as a whole. A server may think long after
+/// the client's end, and says something within five minutes or has forgotten it.
+pub const HALF_CLOSE_TIMEOUT_MS: u64 = 300_000;
+/// From "at once" in a test to a day.
+pub const HALF_CLOSE_TIMEOUT_MS_RANGE: RangeInclusive<u64> = 1..=86_400_000;
+
+/// Wait for a client that is turned away to show what it speaks, so that it can be told why.
+pub const TURN_AWAY_MS: u64 = 200;
+
+/// Clients that are told why they are turned away at a time; the others get a reset.
+pub const TURNED_AWAY_PLACES: usize = 256;
+
+/// Time between two entries that sum up connections turned away.
+pub const TURNED_AWAY_INTERVAL_MS: u64 = 1_000;
+
+/// Time without a connection of the workload's own after which, at the end, none is expected any more.
+pub const OUTBOUND_QUIET_MS: u64 = 500;
+
+// The process and its admin endpoints.
+
+/// File descriptors that are not connections: the ledger's files, listeners, runtimes and the log, doubled.
+pub const DESCRIPTORS_OF_THE_PROCESS: u64 = 128;
+
+/// Admin connections at a time: a few probes and one preStop hook.
+pub const ADMIN_CONNECTIONS_MAX: usize = 32;
+
+/// Wait for the head of an admin request, and by whoever asks for a connection and an answer: on one machine.
+pub const ADMIN_REQUEST_MS: u64 = 5_000;
+
+/// The head of an admin request: a path and a few fields; no less is possible with hyper.
+pub const ADMIN_REQUEST_BYTES_MAX: usize = 8 * 1024;
+
+/// The answer to one: a line, with the reason of a disk that failed in it.
+pub const ADMIN_ANSWER_BYTES_MAX: u64 = 64 * KIB;
+
+/// Pause after an admin connection could not be accepted for want of descriptors.
+pub const ADMIN_ACCEPT_PAUSE_MS: u64 = 100;
+
+/// Wait of a preStop hook for inbound connections to end: a third of the grace period that Kubernetes gives a pod, so
+/// that most of it is left for the calls that are open.
+pub const PRE_STOP_WAIT_MS: u64 = 10_000;
+/// Ten minutes; grace periods beyond that are for jobs, which have no inbound connections.
+pub const PRE_STOP_WAIT_MS_MAX: u64 = 600_000;
+
+/// Time without any inbound connection after which a preStop hook does not wait for more: how long the news that a pod
+/// is not ready takes to reach those who connect.
+pub const PRE_STOP_QUIET_MS: u64 = 3_000;

@@ -14,6 +14,8 @@ mod holding_port;
 mod hpack;
 #[path = "barrier/interleavings.rs"]
 mod interleavings;
+#[path = "support/relay.rs"]
+mod relay;
 #[path = "barrier/rig.rs"]
 mod rig;
 

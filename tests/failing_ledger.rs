@@ -23,6 +23,8 @@ mod h2_peers;
 mod hpack;
 #[path = "support/ledger_reading.rs"]
 mod ledger_reading;
+#[path = "support/relay.rs"]
+mod relay;
 #[path = "support/small_ledger.rs"]
 mod small_ledger;
 #[path = "support/spoiled_disks.rs"]

@@ -45,31 +45,36 @@ class Undecodable(Exception):
 
 
 VARINT, FIXED64, DELIMITED, GROUP_START, GROUP_END, FIXED32 = range(6)
-WIRE_TYPES = {"varint": VARINT, "bool": VARINT, "fixed64": FIXED64, "bytes": DELIMITED, "string": DELIMITED}
+WIRE_TYPES = {"varint": VARINT, "enum": VARINT, "bool": VARINT, "fixed64": FIXED64, "bytes": DELIMITED, "string": DELIMITED}
 
-# Per message: "number kind name", where a kind that is a message's name may be followed by * (repeated).
+# Per message: "number kind name", where a kind may be followed by * (repeated).
 SCHEMA_TEXT = {
     "Entry": """1 varint index, 2 bytes previous, 3 fixed64 committed, 4 Opened opened, 5 Started started,
         6 Stopped stopped, 7 ConnectionOpened connection_opened, 8 ConnectionClosed connection_closed,
-        9 ConnectionEvents connection_events, 10 CallEvents call_events, 11 Gap gap, 12 Damage damage""",
+        9 ConnectionEvents connection_events, 10 CallEvents call_events, 11 Gap gap, 12 Damage damage,
+        13 Notice notice""",
     "Opened": "1 string origin, 2 string verifier_key, 3 varint format_version",
     "Started": """1 string attestry_version, 2 bytes config_sha256, 3 Identity identity,
         4 bool previous_stop_was_clean, 5 varint torn_bytes_cut""",
     "Identity": "1 string pod, 2 string namespace, 3 string node, 4 string service_account",
     "Stopped": "1 string reason, 2 Counter* counters",
     "Counter": "1 string name, 2 varint value",
-    "ConnectionOpened": """1 fixed64 connection, 2 varint interception, 3 string client_address,
+    "ConnectionOpened": """1 fixed64 connection, 2 enum interception, 3 string client_address,
         4 string listener_address, 5 string upstream, 6 string upstream_address, 7 fixed64 captured,
-        8 string local_reason""",
-    "ConnectionClosed": """1 fixed64 connection, 2 fixed64 captured, 3 string reason, 4 varint side,
-        5 varint bytes_to_server, 6 varint bytes_to_client, 7 varint calls""",
-    "ConnectionEvents": "1 fixed64 connection, 2 varint direction, 3 fixed64 captured, 4 ConnectionEvent* events",
-    "ConnectionEvent": """1 varint type, 2 varint stream, 3 varint last_stream, 4 varint code, 5 varint frame_type,
+        8 string local_reason, 9 enum traffic, 10 string original_destination""",
+    "ConnectionClosed": """1 fixed64 connection, 2 fixed64 captured, 3 string reason, 4 enum side,
+        5 varint bytes_to_server, 6 varint bytes_to_client, 7 varint calls, 8 varint duration""",
+    "ConnectionEvents": "1 fixed64 connection, 2 enum direction, 3 fixed64 captured, 4 ConnectionEvent* events",
+    "ConnectionEvent": """1 enum type, 2 varint stream, 3 varint last_stream, 4 varint code, 5 varint frame_type,
         6 varint frame_flags, 7 string reason, 8 varint payload_length, 9 bytes payload_sha256,
-        10 bool payload_stored""",
-    "CallEvents": """1 bytes call, 2 fixed64 connection, 3 varint stream, 4 varint direction, 5 varint protocol,
-        6 varint level, 7 varint sequence, 8 fixed64 captured, 9 Event* events""",
-    "Event": """1 varint type, 2 HeaderBlock header, 3 MessageSegment message, 4 varint code, 5 varint side,
+        10 bool payload_stored, 11 varint count, 12 enum protocol, 13 Tls tls""",
+    "Tls": """1 enum side, 2 bool terminated, 3 string version, 4 string cipher_suite, 5 string server_name,
+        6 string alpn, 7 string* alpn_offered, 8 string ja4, 9 VerifiedPeer verified_peer, 10 string failure""",
+    "VerifiedPeer": """1 string spiffe_id, 2 string* subject_alternative_names, 3 string subject,
+        4 bytes certificate_sha256, 5 string root_subject, 6 bytes root_key_sha256, 7 varint not_after""",
+    "CallEvents": """1 bytes call, 2 fixed64 connection, 3 varint stream, 4 enum direction, 5 enum protocol,
+        6 enum level, 7 varint sequence, 8 fixed64 captured, 9 Event* events, 10 string verified_peer""",
+    "Event": """1 enum type, 2 HeaderBlock header, 3 MessageSegment message, 4 varint code, 5 enum side,
         6 string note, 7 varint promised_stream""",
     "HeaderBlock": "1 Field* fields, 2 varint beside_length, 3 bytes beside_sha256, 4 string malformed",
     "Field": "1 bytes name, 2 bytes value, 3 bytes keyed_digest, 4 bool never_indexed",
@@ -78,6 +83,7 @@ SCHEMA_TEXT = {
     "Gap": """1 string reason, 2 fixed64 from, 3 fixed64 to, 4 bool forwarded, 5 varint forwarded_submissions,
         6 varint forwarded_bytes, 7 varint refused_submissions""",
     "Damage": "1 string reason, 2 varint first_index, 3 varint end_index, 4 string segment, 5 varint offset",
+    "Notice": "1 enum type, 2 string reason, 3 varint count, 4 fixed64 from, 5 fixed64 to",
 }
 
 
@@ -171,11 +177,11 @@ def decode(message, data, into=None):
             for other in BODIES:
                 if other != name:
                     result.pop(other, None)
-        if kind in SCHEMA:
-            if repeated:
-                result.setdefault(name, []).append(decode(kind, value))
-            else:
-                result[name] = decode(kind, value, result.get(name))
+        if repeated:
+            one = decode(kind, value) if kind in SCHEMA else scalar(kind, value)
+            result.setdefault(name, []).append(one)
+        elif kind in SCHEMA:
+            result[name] = decode(kind, value, result.get(name))
         else:
             result[name] = scalar(kind, value)
     return result
@@ -184,6 +190,8 @@ def decode(message, data, into=None):
 def scalar(kind, value):
     if kind == "bool":
         return value != 0
+    if kind == "enum":
+        return value & 0xFFFF_FFFF  # an enum has 32 bits, whatever its varint has
     if kind == "bytes":
         return bytes(value)
     if kind == "string":
@@ -577,6 +585,104 @@ class OpenMessages:
 
 
 # ---------------------------------------------------------------------------------------------------------------
+# What entries say of connections and calls (section 2).
+
+HTTP, GRPC, GRPC_WEB = 2, 1, 3
+PROTOCOL, TLS, FIRST_BYTES = 5, 6, 7
+SIDE_CLIENT, SIDE_SERVER = 1, 2
+CONNECTIONS_KNOWN_MAX = 1 << 18
+
+
+def contradictions(entry):
+    """Yields what an entry says that the format does not allow, at most one sentence for each event."""
+    for number, event in enumerate(entry.get("connection_events", {}).get("events", [])):
+        wrong = wrong_in_connection_event(event)
+        if wrong:
+            yield f"event {number} of the connection {wrong}"
+    calls = entry.get("call_events", {})
+    for number, event in enumerate(calls.get("events", [])):
+        wrong = wrong_in_segment(calls.get("protocol", 0), event["message"]) if "message" in event else None
+        if wrong:
+            yield f"call {calls.get('call', b'').hex()}: event {number} {wrong}"
+
+
+def wrong_in_connection_event(event):
+    kind = event.get("type", 0)
+    if kind == PROTOCOL and event.get("protocol", 0) == 0:
+        return "is PROTOCOL and names none"
+    if kind == TLS:
+        return wrong_in_tls(event.get("tls"))
+    if kind == FIRST_BYTES:
+        if event.get("payload_stored", False):
+            return "is FIRST_BYTES and says that they are stored"
+        if event.get("payload_length", 0) == 0:
+            return "is FIRST_BYTES of no bytes"
+        if len(event.get("payload_sha256", b"")) != 32:
+            return f"is FIRST_BYTES with a digest of {len(event.get('payload_sha256', b''))} bytes, expected 32"
+    return None
+
+
+def wrong_in_tls(tls):
+    if tls is None:
+        return "is TLS and says nothing of it"
+    if tls.get("side", 0) not in (SIDE_CLIENT, SIDE_SERVER):
+        return f"is TLS of the side {tls.get('side', 0)}, expected that of the client or the server"
+    if "verified_peer" in tls:
+        if not tls.get("terminated", False):
+            return "names a verified peer of TLS that was passed on unopened"
+        length = len(tls["verified_peer"].get("certificate_sha256", b""))
+        if length != 32:
+            return f"names a verified peer with a fingerprint of {length} bytes, expected 32"
+    return None
+
+
+def wrong_in_segment(protocol, segment):
+    prefix = len(segment.get("prefix", b""))
+    if protocol == HTTP and (prefix or segment.get("message", 0)):
+        return f"is of message {segment.get('message', 0)} of HTTP with a prefix of {prefix} bytes, expected 0 and none"
+    if protocol in (GRPC, GRPC_WEB) and prefix > 5:
+        return f"has a prefix of {prefix} bytes, expected at most 5"
+    return None
+
+
+class Peers:
+    """The verified client of each connection whose beginning is known."""
+
+    def __init__(self):
+        self._known = {}
+
+    def forget(self):
+        self._known.clear()
+
+    def take(self, entry):
+        """Takes the next entry; returns what is wrong with the peer that it names."""
+        if "connection_opened" in entry:
+            if len(self._known) < CONNECTIONS_KNOWN_MAX:
+                self._known[entry["connection_opened"].get("connection", 0)] = ""
+        elif "connection_closed" in entry:
+            self._known.pop(entry["connection_closed"].get("connection", 0), None)
+        elif "started" in entry or entry.get("gap", {}).get("forwarded", False):
+            self.forget()
+        elif "connection_events" in entry:
+            self._tls(entry["connection_events"])
+        elif "call_events" in entry:
+            named = entry["call_events"].get("verified_peer", "")
+            peer = self._known.get(entry["call_events"].get("connection", 0), named)
+            if named != peer:
+                return f"call {entry['call_events'].get('call', b'').hex()} is of the peer {named!r}, expected {peer!r}"
+        return None
+
+    def _tls(self, body):
+        connection = body.get("connection", 0)
+        for event in body.get("events", []):
+            tls = event.get("tls", {}) if event.get("type", 0) == TLS else {}
+            if connection in self._known and tls.get("side", 0) == SIDE_CLIENT and "verified_peer" in tls:
+                peer = tls["verified_peer"]
+                fingerprint = "sha256:" + peer.get("certificate_sha256", b"").hex()
+                self._known[connection] = peer.get("spiffe_id", "") or fingerprint
+
+
+# ---------------------------------------------------------------------------------------------------------------
 # Verifying (section 8).
 
 
@@ -590,7 +696,7 @@ class Verifier:
         self.previous_leaf = None  # None: not known
         self.last_time, self.newest_body, self.entries_read = None, None, 0
         self.end_is_known = True  # False where the last segment could not be read
-        self.messages = OpenMessages()
+        self.messages, self.peers = OpenMessages(), Peers()
         self.roots = {0: root_of([])}  # of the sizes that head and the earlier checkpoints name, and of 0
         self.sizes_wanted = set()
         self.reported_ranges = []  # what damaged-frame and missing-entries said, merged at their ends
@@ -803,7 +909,15 @@ class Verifier:
 
     def continue_unknown(self, n):
         self.n, self.tree, self.previous_leaf = n, None, None
+        self.forget()
+
+    def forget(self):
         self.messages.forget()
+        self.peers.forget()
+
+    def gap(self):
+        self.messages.gap()
+        self.peers.forget()
 
     # Step 6: the entries of a frame.
 
@@ -829,7 +943,7 @@ class Verifier:
         except Undecodable as error:
             self.report.fault("entry-encoding", str(error), segment.name, frame.offset,
                               frame.first + min(len(leaves), frame.count - 1))
-            self.messages.forget()
+            self.forget()
         else:
             if payload_at < len(frame.payloads):
                 self.report.fault("payload-length", f"{len(frame.payloads) - payload_at} bytes are left in the payload "
@@ -841,12 +955,12 @@ class Verifier:
     def check_entry(self, index, data, payload, payload_length, fault):
         self.newest_body = None
         if not 1 <= len(data) <= ENTRY_LENGTH_MAX_BYTES:
-            self.messages.gap()
+            self.gap()
             return fault("entry-encoding", f"the entry has {len(data)} bytes, expected 1 to {ENTRY_LENGTH_MAX_BYTES}")
         try:
             entry = decode("Entry", data)
         except Undecodable as error:
-            self.messages.gap()
+            self.gap()
             return fault("entry-encoding", f"the entry does not decode: {error}")
         self.newest_body = next((body for body in BODIES if body in entry), None)
         if entry.get("index", 0) != index:
@@ -862,6 +976,11 @@ class Verifier:
         if (self.newest_body == "opened") != (index == 0):
             fault("genesis", f"the entry's body is {self.newest_body}, and only entry 0 is and must be `opened`")
         self.check_payload(entry, payload, payload_length, fault)
+        for wrong in contradictions(entry):
+            fault("entry-content", wrong)
+        wrong = self.peers.take(entry)
+        if wrong:
+            fault("verified-peer", wrong)
         if entry.get("gap", {}).get("forwarded", False):
             self.messages.gap()
         if self.newest_body == "connection_closed":

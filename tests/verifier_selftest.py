@@ -33,7 +33,7 @@ CALL, OTHER_CALL = b"c" * 16, b"d" * 16
 TIME = 1_700_000_000_000_000_000
 KINDS = {"head", "missing-entries", "key", "origin", "segment-header", "repeated-entries", "damaged-frame",
          "trailing-bytes", "entry-encoding", "entry-index", "entry-chain", "entry-time", "genesis", "payload-length",
-         "payload-digest", "message-order", "range", "checkpoint", "root", "signature", "truncated", "fork", "against",
+         "payload-digest", "message-order", "entry-content", "verified-peer", "range", "checkpoint", "root", "signature", "truncated", "fork", "against",
          "rollback"}
 KINDS_SEEN = set()
 
@@ -147,9 +147,43 @@ def marker(event_type):
     return v(1, event_type), b""
 
 
-def call(*events, call_id=CALL, direction=1):
-    body = d(1, call_id) + f64(2, 7) + v(3, 1) + v(4, direction) + v(5, 1) + v(6, 4) + v(7, 1) + f64(8, TIME)
-    return d(10, body + b"".join(d(9, event) for event, _ in events)), b"".join(p for _, p in events)
+def call(*events, call_id=CALL, direction=1, protocol=1, peer=""):
+    body = d(1, call_id) + f64(2, 7) + v(3, 1) + v(4, direction) + v(5, protocol) + v(6, 4) + v(7, 1) + f64(8, TIME)
+    body += b"".join(d(9, event) for event, _ in events) + (d(10, peer) if peer else b"")
+    return d(10, body), b"".join(p for _, p in events)
+
+
+def connection_opened():
+    return d(7, f64(1, 7) + v(2, 2) + d(3, "10.0.0.1:5") + v(9, 1) + d(10, "10.0.0.9:443")), b""
+
+
+def connection_closed():
+    return d(8, f64(1, 7) + d(3, "client closed") + v(8, 5_000_000)), b""
+
+
+def connection_event(event):
+    return d(9, f64(1, 7) + v(2, 1) + f64(3, TIME) + d(4, event)), b""
+
+
+def spoken(protocol=1):
+    return connection_event(v(1, 5) + d(7, "its first bytes") + v(12, protocol))
+
+
+def first_bytes(length=5, digest=H(b"first"), stored=False):
+    return connection_event(v(1, 7) + v(8, length) + d(9, digest) + v(10, stored))
+
+
+PEER = "spiffe://example.org/client"
+
+
+def tls(peer=PEER, side=1, terminated=True, fingerprint=H(b"certificate")):
+    """A TLS event; without a verified peer where `peer` is None."""
+    verified = b"" if peer is None else d(9, (d(1, peer) if peer else b"") + d(2, "URI:" + PEER) + d(4, fingerprint))
+    return connection_event(v(1, 6) + d(13, v(1, side) + v(2, terminated) + d(7, "h2") + d(7, "http/1.1") + verified))
+
+
+def notice():
+    return d(13, v(1, 2) + d(2, "the new certificate has expired") + v(3, 2)), b""
 
 
 def goaway(data, stored=True, digest=None):
@@ -595,6 +629,34 @@ class WriterLies(LedgerTest):
             self.lie(bodies=(call(segment(0, MESSAGE, 0, 9), marker(reset)), call(segment(0, MESSAGE, 9, 20))))
         # A refused gap lost nothing, so it excuses nothing.
         self.lie(("message-order", 1, 3), bodies=(gap(forwarded=False), call(segment(0, MESSAGE, 9, 20))))
+
+    def test_entry_content(self):
+        for wrong in (spoken(protocol=0), connection_event(v(1, 6)), tls(side=0), tls(side=3), tls(terminated=False),
+                      tls(fingerprint=b"short"), first_bytes(length=0), first_bytes(digest=b""),
+                      call(segment(0, MESSAGE, 0, 9, prefix=bytes(5)), protocol=2),
+                      call(segment(1, MESSAGE, 0, 9), protocol=2),
+                      call(segment(0, MESSAGE, 0, 9, prefix=bytes(6))),
+                      call(segment(0, MESSAGE, 0, 9, prefix=bytes(6)), protocol=3)):
+            self.lie(("entry-content", 1, 2), bodies=(wrong, started()))
+        self.lie(("payload-length", 1, 2), ("entry-content", 1, 2), bodies=(first_bytes(stored=True), started()))
+        self.lie(bodies=(spoken(protocol=99), tls(peer=None, terminated=False), tls(), first_bytes(), notice(),
+                         call(segment(0, MESSAGE, 0, 9), protocol=2),
+                         call(segment(0, MESSAGE, 0, 9, prefix=bytes(5)), protocol=3, call_id=OTHER_CALL)))
+
+    def test_verified_peer(self):
+        asked, fingerprint = call(header(), peer=PEER), "sha256:" + H(b"certificate").hex()
+        self.lie(bodies=(connection_opened(), tls(), asked))
+        self.lie(bodies=(connection_opened(), tls(peer=""), call(header(), peer=fingerprint)))
+        self.lie(bodies=(connection_opened(), tls(peer=None), call(header())))
+        self.lie(("verified-peer", 1, 3), bodies=(connection_opened(), asked))
+        self.lie(("verified-peer", 1, 4), bodies=(connection_opened(), tls(), call(header())))
+        self.lie(("verified-peer", 1, 4), bodies=(connection_opened(), tls(side=2), asked))
+        self.lie(("verified-peer", 1, 4), bodies=(connection_opened(), tls(), call(header(), peer=PEER + "2")))
+        # Not known: before its beginning, behind its end, behind a gap and a start.
+        self.lie(bodies=(asked, started()))
+        for between in (connection_closed(), gap(), started()):
+            self.lie(bodies=(connection_opened(), between, asked))
+        self.lie(("verified-peer", 1, 4), bodies=(connection_opened(), gap(forwarded=False), asked))
 
     def test_range(self):
         leaf = H(b"x")

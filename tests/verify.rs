@@ -9,6 +9,9 @@
 #[path = "support/ledger_maker.rs"]
 mod ledger_maker;
 
+#[path = "verify/claims.rs"]
+mod claims;
+
 use attestry::generated::v1;
 use attestry::ledger::fsck::{self, FaultKind, Options, Report, Verdict};
 use attestry::ledger::row::Row;
@@ -860,11 +863,11 @@ fn fix_checksums(frame: &mut [u8]) {
 #[test]
 fn both_agree_on_damage_at_random() {
     let mut judges = Judges::new();
-    let (intact, _) = sample();
+    let ledgers = [sample(), claims::connections()];
     let folder = tempfile::tempdir().unwrap();
     for seed in 1..=300 {
         fs::remove_dir_all(folder.path()).unwrap();
-        copy(intact.path(), folder.path());
+        copy(ledgers[seed as usize % 2].0.path(), folder.path());
         let mut dice = Dice(seed);
         let damages: Vec<&str> =
             (0..=dice.below(3)).map(|_| damage_at_random(folder.path(), &mut dice)).collect();

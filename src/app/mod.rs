@@ -2,7 +2,11 @@
 //!
 //! The only place that knows both the configuration and the parts that it configures.
 
+mod admin;
 mod demo;
+mod data_path;
+mod descriptors;
+mod life;
 mod run;
 
 pub use demo::demo;

@@ -1,18 +1,24 @@
-//! `attestry run`: ledger, data path, signals; and the same in reverse.
+//! `attestry run`: certificates, ledger, data path, signals; and the same in reverse.
 //!
-//! Start: configuration, listening socket, ledger (its first entries are durable), workers. Stop (SIGTERM or SIGINT): accept no more, GOAWAY to clients, let open calls end within
-//! `drain_timeout`, commit, write the last entry. SIGHUP is reserved, and ignored.
+//! Start: listening sockets, certificates, ledger (its first entries are durable), workers. Stop (SIGTERM or SIGINT): accept nothing more for the workload, GOAWAY to its clients,
+//! let open calls end within `drain_timeout`, and meanwhile still serve what the workload itself calls; commit, write the last entry. SIGHUP is reserved, and ignored.
 
-use crate::capture::{Level, Limits, Policy, Redactor};
+use super::admin::Admin;
+use super::data_path;
+use super::descriptors;
+use super::life::{Life, Parts};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{CaptureLevel, Config, OnFailure, Upstream};
+use crate::config::{Config, OnFailure};
 use crate::counters::Counters;
-use crate::generated::v1;
-use crate::http2::UnitLimits;
-use crate::ledger::{self, Ledger, open::Location};
+use crate::credentials;
+use crate::entry::{Body, PendingEntry, Submission};
+use crate::generated::v1::{self, Traffic};
+use crate::ledger::{self, Ledger, LedgerHandle, open::Location};
+use crate::limits::OUTBOUND_QUIET_MS;
 use crate::note::VerifierKey;
-use crate::proxy::{self, DrainSignals, Listeners};
+use crate::proxy::{Listeners, Role};
 use anyhow::Context as _;
+use std::future::poll_fn;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -20,21 +26,25 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, timeout, timeout_at};
+use tower::Service as _;
 
 /// Runs until a signal ends it.
 pub fn run(config: &Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let reason = runtime.block_on(async {
-        let mut signals = Signals::new()?;
-        let running = Running::start(config)?;
-        println!("listening on {}", running.address());
-        std::io::stdout().flush()?;
-        let reason = signals.ended().await;
-        tracing::info!(reason, "draining");
-        anyhow::Ok((running, reason))
-    });
-    let (running, reason) = reason?;
+    let mut signals = {
+        let _entered = runtime.enter();
+        Signals::new()?
+    };
+    descriptors::raise_limit(config.limits.connections_max.get());
+    let running = Running::start(config)?;
+    for (address, role) in &running.listening {
+        let kind = if role.traffic == Traffic::Outbound { " (outbound)" } else { "" };
+        println!("listening on {address}{kind}");
+    }
+    std::io::stdout().flush()?;
+    let reason = runtime.block_on(signals.ended());
+    tracing::info!(reason, "draining");
     running.stop(reason, config.proxy.drain_timeout)
 }
 
@@ -42,15 +52,26 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
 pub struct Running {
     ledger: Ledger,
     listeners: Listeners,
-    drain: DrainSignals,
+    listening: Vec<(SocketAddr, Arc<Role>)>,
+    credentials: Option<credentials::Watch>,
     counters: Arc<Counters>,
+    life: Arc<Life>,
+    /// Last, so that it answers until everything else has ended.
+    admin: Option<Admin>,
 }
 
 impl Running {
     /// Starts everything; when this returns, connections are accepted.
     pub fn start(config: &Config) -> anyhow::Result<Self> {
-        let listener = proxy::bind(config.proxy.listen)
-            .with_context(|| format!("cannot listen on {} ([proxy] listen)", config.proxy.listen))?;
+        // First, so that probes are answered while the rest starts.
+        let life = Arc::new(Life::default());
+        let admin = config.admin.listen.map(|address| {
+            Admin::start(address, Arc::clone(&life))
+                .with_context(|| format!("cannot listen on {address} ([admin] listen)"))
+        });
+        let admin = admin.transpose()?;
+        let credentials = data_path::credentials(config)?;
+        let entrances = data_path::entrances(config, credentials.as_ref())?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let counters = Arc::new(Counters::default());
         let ledger = Ledger::start(
@@ -60,35 +81,33 @@ impl Running {
             started(config),
         )?;
         tracing::info!(ledger = %config.ledger.dir.display(), key = %ledger.verifier_key(), "ledger open");
-        let drain = DrainSignals { started: CancellationToken::new(), expired: CancellationToken::new() };
-        let options = proxy::Options {
-            upstream: upstream(&config.proxy.upstream),
-            connect_timeout: config.proxy.connect_timeout,
-            hold_bytes_max: config.limits.hold_bytes_max,
-            limits: limits(config),
-            connections_max: config.limits.connections_max.get(),
-            policy: Policy {
-                level: level(config.capture.level),
-                redactor: Redactor::new(ledger.redaction_key()),
-            },
-            port: ledger.handle(),
-            clock,
-            counters: Arc::clone(&counters),
-            drain: drain.clone(),
-        };
+        let options = data_path::options(config, &ledger, &entrances, clock, Arc::clone(&counters))?;
+        let mut listening = Vec::new();
+        for entrance in &entrances {
+            listening.push((entrance.socket.local_addr()?, Arc::clone(&entrance.role)));
+        }
+        if let Some(notice) = data_path::bypassed(config) {
+            commit_notice(ledger.handle(), notice);
+        }
+        let port = ledger.handle();
+        let watch = credentials.map(|credentials| credentials.watch(move |notice| commit_notice(port.clone(), notice)));
         let workers = config
             .proxy
             .workers
             .or_else(|| thread::available_parallelism().ok())
             .unwrap_or(NonZeroUsize::MIN);
         let listeners =
-            Listeners::start(listener, workers, &options).context("cannot start the data path")?;
-        Ok(Self { ledger, listeners, drain, counters })
+            Listeners::start(entrances, workers, &options).context("cannot start the data path")?;
+        let credentials = watch.transpose()?;
+        let inbound = listening.iter().filter(|(_, role)| role.traffic != Traffic::Outbound);
+        let inbound = inbound.map(|(_, role)| role.open.subscribe()).collect();
+        life.started(Parts { health: ledger.health(), inbound });
+        Ok(Self { ledger, listeners, listening, credentials, counters, life, admin })
     }
 
-    /// Where connections are accepted.
+    /// Where connections are accepted: of several listeners the fixed one, or else the first.
     pub fn address(&self) -> SocketAddr {
-        self.listeners.address()
+        self.listening[0].0
     }
 
     /// The key that the ledger verifies under.
@@ -98,23 +117,73 @@ impl Running {
 
     /// Drains within `limit`, commits what is left, writes the last entry, and ends.
     pub fn stop(self, reason: &str, limit: Duration) -> anyhow::Result<()> {
-        let Self { ledger, listeners, drain, counters } = self;
-        let connections = listeners.close();
-        drain.started.cancel();
-        let (drained, wait) = std::sync::mpsc::channel::<()>();
-        let expired = drain.expired.clone();
-        let alarm = thread::spawn(move || {
-            if wait.recv_timeout(limit) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-                expired.cancel();
-            }
-        });
-        connections.join();
-        drop(drained);
-        let _ = alarm.join();
+        let Self { ledger, mut listeners, listening, credentials, counters, life, admin } = self;
+        life.drain();
+        let roles: Vec<Arc<Role>> = listening.into_iter().map(|(_, role)| role).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        runtime.block_on(drain(&mut listeners, &roles, Instant::now() + limit));
+        listeners.join();
+        drop(credentials);
         ledger.stop(reason).context("the ledger's last entry could not be written")?;
         let counters = counters.snapshot();
         tracing::info!(?counters, "stopped");
+        drop(admin);
         Ok(())
+    }
+}
+
+/// What comes to the workload ends first; what it calls itself is served until it has been quiet, since it may call out as long as it lives.
+async fn drain(listeners: &mut Listeners, roles: &[Arc<Role>], deadline: Instant) {
+    let (outbound, inbound): (Vec<_>, Vec<_>) = roles.iter().partition(|role| role.traffic == Traffic::Outbound);
+    listeners.close(Traffic::Inbound);
+    inbound.iter().for_each(|role| role.drain.started.cancel());
+    let ended = async {
+        for role in &inbound {
+            idle(role).await;
+        }
+        for role in &outbound {
+            quiet(role).await;
+        }
+    };
+    let _ = timeout_at(deadline, ended).await;
+    listeners.close(Traffic::Outbound);
+    outbound.iter().for_each(|role| role.drain.started.cancel());
+    let ended = async {
+        for role in roles {
+            idle(role).await;
+        }
+    };
+    let _ = timeout_at(deadline, ended).await;
+    roles.iter().for_each(|role| role.drain.expired.cancel());
+}
+
+/// Waits until a listener has no connection.
+async fn idle(role: &Role) {
+    // The sender lives in the role itself, so there is nothing else that could end the wait.
+    let _ = role.open.subscribe().wait_for(|open| *open == 0).await;
+}
+
+/// Waits until a listener has had no connection for a while.
+async fn quiet(role: &Role) {
+    let pause = Duration::from_millis(OUTBOUND_QUIET_MS);
+    loop {
+        idle(role).await;
+        if timeout(pause, role.open.subscribe().wait_for(|open| *open > 0)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Puts a notice into the ledger; called on threads that may wait.
+fn commit_notice(mut port: LedgerHandle, notice: v1::Notice) {
+    let submission = Submission { entries: vec![PendingEntry::new(&Body::Notice(notice))], wire_bytes: 0 };
+    let commit = async move {
+        poll_fn(|cx| port.poll_ready(cx)).await?;
+        port.call(submission).await
+    };
+    let committed = tokio::runtime::Builder::new_current_thread().enable_time().build().map(|runtime| runtime.block_on(commit));
+    if !matches!(committed, Ok(Ok(_))) {
+        tracing::warn!(?committed, "a notice is not in the ledger");
     }
 }
 
@@ -178,33 +247,5 @@ fn started(config: &Config) -> v1::Started {
             service_account: identity.service_account.clone(),
         }),
         ..Default::default()
-    }
-}
-
-fn limits(config: &Config) -> Limits {
-    let limits = &config.limits;
-    Limits {
-        units: UnitLimits {
-            frame_bytes_max: limits.frame_bytes_max,
-            header_list_bytes_max: limits.header_list_bytes_max,
-            continuations_max: limits.continuations_max,
-        },
-        streams_max: limits.streams_max.get(),
-    }
-}
-
-fn level(level: CaptureLevel) -> Level {
-    match level {
-        CaptureLevel::RequestResponse => Level::RequestResponse,
-        CaptureLevel::Request => Level::Request,
-        CaptureLevel::Metadata => Level::Metadata,
-        CaptureLevel::None => Level::None,
-    }
-}
-
-fn upstream(upstream: &Upstream) -> proxy::Upstream {
-    match upstream {
-        Upstream::Address(address) => proxy::Upstream::Address(*address),
-        Upstream::Name { host, port } => proxy::Upstream::Name(host.clone(), *port),
     }
 }

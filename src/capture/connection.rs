@@ -1,15 +1,14 @@
 //! One connection's capture: both directions' header tables, the calls in progress, and what a read of either side says about them.
 
-use super::draft::Drafts;
-use super::stream::Stream;
-use super::{Direction, Ids, Limits, Policy, Side, Subject, sender};
+use super::evidence::{Evidence, sender_name};
+use super::stream::{Stream, protocol_over_http2};
+use super::{Direction, Ids, Limits, Policy, Side, Subject};
 use crate::counters::Counters;
-use crate::entry::{Body, PendingEntry, Submission};
+use crate::entry::Submission;
 use crate::generated::v1::{self, EventType, connection_event::Type as ConnectionEventType};
 use crate::http2::{Field, Malformed, Unit, UnitBody, UnitError, UnitReader, code, frame};
 use bytes::Bytes;
 use prost::Message as _;
-use sha2::{Digest as _, Sha256};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -81,19 +80,23 @@ pub struct Ending {
     pub duration_nanos: u64,
 }
 
+impl Ending {
+    /// The direction in whose entries the last events stand.
+    pub(super) fn direction(&self) -> Direction {
+        if self.side == Side::Server { Direction::ServerToClient } else { Direction::ClientToServer }
+    }
+}
+
 /// The state of one connection.
 pub struct Connection {
-    policy: Policy,
     limits: Limits,
     ids: Ids,
-    counters: Arc<Counters>,
+    evidence: Evidence,
     streams: HashMap<u32, Stream>,
     reset_streams: VecDeque<u32>,
-    calls: u64,
     highest_opened: u32,
     client: Sender,
     server: Sender,
-    drafts: Drafts,
     touched: Vec<u32>,
     milestones: Vec<Milestone>,
 }
@@ -110,17 +113,14 @@ impl Connection {
     pub fn new(subject: Subject, policy: Policy, limits: Limits, ids: Ids, counters: Arc<Counters>) -> Self {
         let side = || Sender { reader: UnitReader::new(limits.units), unacknowledged: VecDeque::new() };
         Self {
-            policy,
             limits,
             ids,
-            counters,
+            evidence: Evidence::new(subject, policy, counters),
             streams: HashMap::new(),
             reset_streams: VecDeque::new(),
-            calls: 0,
             highest_opened: 0,
             client: side(),
             server: side(),
-            drafts: Drafts::new(subject),
             touched: Vec::new(),
             milestones: Vec::new(),
         }
@@ -128,7 +128,7 @@ impl Connection {
 
     /// The connection's id in the ledger.
     pub fn id(&self) -> u64 {
-        self.drafts.connection()
+        self.evidence.connection()
     }
 
     /// Streams on which either side may still send.
@@ -176,7 +176,7 @@ impl Connection {
 
     /// Records that what the sender of `direction` sent is no HTTP/2.
     pub fn not_readable(&mut self, direction: Direction, failure: Failure, now_unix_nanos: u64) -> Observed {
-        self.push_not_readable(failure.code, failure.reason.clone());
+        let failure = self.evidence.not_readable(failure.code, failure.reason);
         let submission = self.submission(direction, 0, now_unix_nanos);
         Observed { submission, forward: 0, milestones: Vec::new(), failure: Some(failure) }
     }
@@ -190,7 +190,7 @@ impl Connection {
         let is_block =
             matches!(kind, frame::kind::HEADERS | frame::kind::PUSH_PROMISE | frame::kind::CONTINUATION);
         let payload_stored = event.payload_stored && !is_block;
-        self.push_connection(v1::ConnectionEvent { payload_stored, ..event }, rest.clone());
+        self.evidence.push(v1::ConnectionEvent { payload_stored, ..event }, rest.clone());
         let submission = self.submission(direction, rest.len() as u64, now_unix_nanos);
         Observed { submission, forward: rest.len(), milestones: Vec::new(), failure: None }
     }
@@ -200,8 +200,8 @@ impl Connection {
         let direction = Direction::ServerToClient;
         for id in streams {
             if let Some(mut stream) = self.streams.remove(id) {
-                stream.note(direction, EventType::LocalAnswer, reason, &self.policy, &mut self.drafts);
-                self.counters.calls_ended.add(1);
+                stream.note(direction, EventType::LocalAnswer, reason, &mut self.evidence);
+                self.evidence.counters.calls_ended.add(1);
             }
         }
         self.reset_streams.retain(|id| self.streams.contains_key(id));
@@ -210,36 +210,29 @@ impl Connection {
 
     /// The connection's last evidence: calls that it leaves open, and its own end.
     pub fn close(&mut self, ending: Ending, now_unix_nanos: u64) -> Submission {
-        let direction =
-            if ending.side == Side::Server { Direction::ServerToClient } else { Direction::ClientToServer };
+        let direction = ending.direction();
         for (_, mut stream) in std::mem::take(&mut self.streams) {
             if !stream.is_reset {
-                stream.note(direction, EventType::Abandoned, &ending.reason, &self.policy, &mut self.drafts);
-                self.counters.calls_ended.add(1);
+                stream.note(direction, EventType::Abandoned, &ending.reason, &mut self.evidence);
+                self.evidence.counters.calls_ended.add(1);
             }
         }
         self.reset_streams.clear();
-        let mut submission = self.submission(direction, 0, now_unix_nanos);
-        submission.entries.push(PendingEntry::new(&Body::ConnectionClosed(v1::ConnectionClosed {
-            connection: self.drafts.connection(),
-            captured_unix_nanos: now_unix_nanos,
-            reason: ending.reason,
-            side: ending.side.into(),
-            bytes_to_server: ending.bytes_to_server,
-            bytes_to_client: ending.bytes_to_client,
-            calls: self.calls,
-            duration_nanos: ending.duration_nanos,
-        })));
-        submission
+        self.close_segments(direction);
+        self.evidence.close(ending, now_unix_nanos)
     }
 
     fn submission(&mut self, direction: Direction, wire_bytes: u64, now: u64) -> Submission {
+        self.close_segments(direction);
+        self.evidence.finish(direction, wire_bytes, now)
+    }
+
+    fn close_segments(&mut self, direction: Direction) {
         for id in std::mem::take(&mut self.touched) {
             if let Some(stream) = self.streams.get_mut(&id) {
-                stream.close_segment(direction, &mut self.drafts);
+                stream.close_segment(direction, &mut self.evidence.drafts);
             }
         }
-        Submission { entries: self.drafts.finish(direction, &self.policy, now), wire_bytes }
     }
 
     fn side(&mut self, direction: Direction) -> &mut Sender {
@@ -289,13 +282,14 @@ impl Connection {
             self.begin_call(id, &fields)?;
         }
         let Some(stream) = self.streams.get_mut(&id) else {
-            let (block, beside) = self.policy.redactor.block(fields, malformed.map_or("", Malformed::as_str));
+            let (block, beside) =
+                self.evidence.policy.redactor.block(fields, malformed.map_or("", Malformed::as_str));
             let payload =
                 beside.unwrap_or_else(|| v1::FieldList { fields: block.fields }.encode_to_vec().into());
             self.stray(id, frame::kind::HEADERS, 0, "a header block on a stream that is not open", payload);
             return Ok(());
         };
-        stream.headers(direction, fields, end_stream, malformed, &self.policy, &mut self.drafts);
+        stream.headers(direction, fields, end_stream, malformed, &mut self.evidence);
         if direction == Direction::ServerToClient {
             self.milestones.push(if end_stream { Milestone::Ended(id) } else { Milestone::Responded(id) });
         }
@@ -305,19 +299,18 @@ impl Connection {
 
     fn begin_call(&mut self, id: u32, fields: &[Field]) -> Result<(), Failure> {
         if self.open_streams() >= self.limits.streams_max {
-            self.counters.streams_over_bound.add(1);
+            self.evidence.counters.streams_over_bound.add(1);
             let reason = format!(
                 "more than {} streams open on one connection (limits.streams_max)",
                 self.limits.streams_max
             );
-            return Err(self.broken_bound(code::ENHANCE_YOUR_CALM, reason));
+            return Err(self.evidence.broken_bound(code::ENHANCE_YOUR_CALM, reason));
         }
-        let stream = Stream::new(id, self.ids.call(), fields);
+        let stream = Stream::new(id, self.ids.call(), protocol_over_http2(fields));
         self.milestones.push(Milestone::Opened { stream: id, is_grpc: stream.is_grpc() });
         self.streams.insert(id, stream);
         self.highest_opened = id;
-        self.calls += 1;
-        self.counters.calls_started.add(1);
+        self.evidence.call_begins();
         Ok(())
     }
 
@@ -332,9 +325,7 @@ impl Connection {
             );
             return;
         };
-        let seen = stream.data(direction, data, end_stream, &self.policy, &mut self.drafts);
-        self.counters.messages.add(seen.messages);
-        self.counters.message_bytes.add(seen.message_bytes);
+        stream.data(direction, data, end_stream, &mut self.evidence);
         if end_stream && direction == Direction::ServerToClient {
             self.milestones.push(Milestone::Ended(id));
         }
@@ -345,14 +336,13 @@ impl Connection {
         let is_free = promised != 0 && promised.is_multiple_of(2) && !self.streams.contains_key(&promised);
         if is_free && self.streams.len() < self.limits.streams_max {
             // The promised response is a call of its own, whose request is the promise.
-            let mut pushed = Stream::new(promised, self.ids.call(), &fields);
-            pushed.promised(fields.clone(), malformed, &self.policy, &mut self.drafts);
+            let mut pushed = Stream::new(promised, self.ids.call(), protocol_over_http2(&fields));
+            pushed.promised(fields.clone(), malformed, &mut self.evidence);
             self.streams.insert(promised, pushed);
-            self.calls += 1;
-            self.counters.calls_started.add(1);
+            self.evidence.call_begins();
         }
         if let Some(stream) = self.streams.get_mut(&id) {
-            stream.push_promise(promised, fields, malformed, &self.policy, &mut self.drafts);
+            stream.push_promise(promised, fields, malformed, &mut self.evidence);
         }
     }
 
@@ -363,10 +353,10 @@ impl Connection {
             return;
         };
         let was_reset = stream.is_reset;
-        stream.reset(direction, code, &self.policy, &mut self.drafts);
+        stream.reset(direction, code, &mut self.evidence);
         self.milestones.push(Milestone::Ended(id));
         if !was_reset {
-            self.counters.calls_ended.add(1);
+            self.evidence.counters.calls_ended.add(1);
             self.reset_streams.push_back(id);
         }
         self.touched(id);
@@ -390,7 +380,7 @@ impl Connection {
         if stream.is_reset {
             self.reset_streams.retain(|&reset| reset != id);
         } else {
-            self.counters.calls_ended.add(1);
+            self.evidence.counters.calls_ended.add(1);
         }
         self.streams.remove(&id);
     }
@@ -406,7 +396,7 @@ impl Connection {
         if unacknowledged.len() > UNACKNOWLEDGED_SETTINGS_MAX {
             let reason =
                 format!("more than {UNACKNOWLEDGED_SETTINGS_MAX} SETTINGS without an acknowledgement");
-            return Err(self.broken_bound(code::ENHANCE_YOUR_CALM, reason));
+            return Err(self.evidence.broken_bound(code::ENHANCE_YOUR_CALM, reason));
         }
         Ok(())
     }
@@ -422,8 +412,9 @@ impl Connection {
     fn goaway(&mut self, direction: Direction, last_stream: u32, code: u32, debug: Bytes) {
         let reason = format!("GOAWAY {}", code::name(code).unwrap_or("of an unknown code"));
         let r#type = ConnectionEventType::Goaway.into();
-        let event = v1::ConnectionEvent { r#type, last_stream, code, reason, ..self.payload_event(&debug) };
-        self.push_connection(event, debug);
+        let event =
+            v1::ConnectionEvent { r#type, last_stream, code, reason, ..self.evidence.payload_event(&debug) };
+        self.evidence.push(event, debug);
         if direction == Direction::ServerToClient {
             self.milestones.push(Milestone::GoAway(last_stream));
         }
@@ -431,7 +422,7 @@ impl Connection {
 
     fn stray(&mut self, stream: u32, kind: u8, flags: u8, reason: &str, payload: Bytes) {
         let event = self.stray_event(stream, kind, flags, reason, &payload);
-        self.push_connection(event, payload);
+        self.evidence.push(event, payload);
     }
 
     fn stray_event(
@@ -448,53 +439,16 @@ impl Connection {
             frame_type: kind.into(),
             frame_flags: flags.into(),
             reason: reason.to_owned(),
-            ..self.payload_event(payload)
-        }
-    }
-
-    fn push_connection(&mut self, event: v1::ConnectionEvent, payload: Bytes) {
-        let payload = if event.payload_stored { payload } else { Bytes::new() };
-        self.drafts.push_connection(event, payload);
-    }
-
-    /// The payload's part of a connection event.
-    fn payload_event(&self, payload: &Bytes) -> v1::ConnectionEvent {
-        let payload_stored = !payload.is_empty() && self.policy.level == super::Level::RequestResponse;
-        let payload_sha256 =
-            if payload_stored { Bytes::copy_from_slice(&Sha256::digest(payload)) } else { Bytes::new() };
-        v1::ConnectionEvent {
-            payload_length: payload.len() as u64,
-            payload_sha256,
-            payload_stored,
-            ..Default::default()
+            ..self.evidence.payload_event(payload)
         }
     }
 
     fn unreadable(&mut self, direction: Direction, error: &UnitError) -> Failure {
         let code = error.h2_code();
-        let reason = format!(
-            "from the {}: {error}",
-            if sender(direction) == Side::Client { "client" } else { "server" }
-        );
+        let reason = format!("from the {}: {error}", sender_name(direction));
         if code == code::ENHANCE_YOUR_CALM || code == code::FRAME_SIZE_ERROR {
-            return self.broken_bound(code, reason);
+            return self.evidence.broken_bound(code, reason);
         }
-        self.push_not_readable(code, reason.clone());
-        Failure { code, reason }
-    }
-
-    fn push_not_readable(&mut self, code: u32, reason: String) {
-        self.counters.protocol_errors.add(1);
-        let r#type = ConnectionEventType::NotReadable.into();
-        let event = v1::ConnectionEvent { r#type, code, reason, ..Default::default() };
-        self.drafts.push_connection(event, Bytes::new());
-    }
-
-    fn broken_bound(&mut self, code: u32, reason: String) -> Failure {
-        self.counters.bounds_broken.add(1);
-        let r#type = ConnectionEventType::BoundBroken.into();
-        let event = v1::ConnectionEvent { r#type, code, reason: reason.clone(), ..Default::default() };
-        self.drafts.push_connection(event, Bytes::new());
-        Failure { code, reason }
+        self.evidence.not_readable(code, reason)
     }
 }

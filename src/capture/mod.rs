@@ -1,17 +1,23 @@
 //! From frames to evidence: what one read of one direction of a connection says about its calls.
 //!
-//! Invariants: every byte of DATA that may go on is in the returned submission, or left out by the capture level on purpose; nothing that could not be read may
-//! go on; memory is bounded by `streams_max` and by the caller's chunk. No I/O and no waiting: bytes in, a [`Submission`] out. It knows the commit port's types,
-//! not the ledger; the pipe that waits for the commit is `crate::proxy::relay`. Parts: `stream` (one call's state), `draft` (entries being made), `policy` (levels, secrets).
+//! Invariants: every byte of DATA that may go on is in the returned submission, or left out by the capture level on purpose; nothing that could not be read goes
+//! on as if it had been; memory is bounded by `streams_max` and by the caller's chunk. No I/O and no waiting: bytes in, a [`Submission`] out. It knows the commit port's types,
+//! not the ledger; the pipe that waits for the commit is `crate::proxy::relay`. Parts: `stream` (one call's state), `draft` (entries being made), `evidence` (what all captures
+//! share), `policy` (levels, secrets); and one file for each protocol: `connection` (HTTP/2), `http1`, `opaque`.
 
 mod connection;
 mod draft;
+mod evidence;
+mod http1;
 mod ids;
+mod opaque;
 mod policy;
 mod stream;
 
 pub use connection::{Connection, Ending, Failure, Milestone, Observed};
+pub use http1::{Http1, OnUnreadable};
 pub use ids::Ids;
+pub use opaque::Opaque;
 pub use policy::{Policy, Redactor};
 
 pub use crate::generated::v1::{Direction, Level, Side};

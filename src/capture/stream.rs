@@ -7,8 +7,9 @@
 //! A call is over when both halves have ended, or after a reset once late frames have been waited for (`connection` bounds how many).
 
 use super::draft::{CallDraft, DraftPlace, Drafts};
+use super::evidence::Evidence;
 use super::ids::CallId;
-use super::{Direction, Policy, Side, sender};
+use super::{Direction, Side, sender};
 use crate::generated::v1::{self, EventType, Protocol};
 use crate::grpc::{self, MessageParser};
 use crate::http2::{Field, Malformed, code};
@@ -44,20 +45,31 @@ struct Half {
     segment_open: bool,
 }
 
-/// Counts for the process's totals.
-#[derive(Default)]
-pub(super) struct Seen {
-    pub messages: u64,
-    pub message_bytes: u64,
+/// What a request over HTTP/2 asks for, by its content type.
+pub(super) fn protocol_over_http2(fields: &[Field]) -> Protocol {
+    let content_type = value(fields, b"content-type");
+    if content_type.is_some_and(grpc::is_grpc_content_type) {
+        return Protocol::Grpc;
+    }
+    protocol_over_http1(fields)
+}
+
+/// What a request over HTTP/1 asks for: gRPC itself needs HTTP/2, whatever the content type says.
+pub(super) fn protocol_over_http1(fields: &[Field]) -> Protocol {
+    let content_type = value(fields, b"content-type");
+    if content_type.is_some_and(grpc::is_grpc_web_content_type) { Protocol::GrpcWeb } else { Protocol::Http }
+}
+
+/// The value of the first field of that name, in any case: HTTP/1 sends names in all of them.
+fn value<'a>(fields: &'a [Field], name: &[u8]) -> Option<&'a [u8]> {
+    fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value.as_ref())
 }
 
 impl Stream {
-    /// A call that its request's header block begins.
-    pub(super) fn new(id: u32, call: CallId, fields: &[Field]) -> Self {
-        let content_type = fields.iter().find(|field| field.name.as_ref() == b"content-type");
-        let is_grpc = content_type.is_some_and(|field| grpc::is_grpc_content_type(&field.value));
-        let protocol = if is_grpc { Protocol::Grpc } else { Protocol::Http };
-        let half = || Half { parser: is_grpc.then(MessageParser::new), ..Half::default() };
+    /// A call of `protocol`, before its request.
+    pub(super) fn new(id: u32, call: CallId, protocol: Protocol) -> Self {
+        let has_messages = matches!(protocol, Protocol::Grpc | Protocol::GrpcWeb);
+        let half = || Half { parser: has_messages.then(MessageParser::new), ..Half::default() };
         Self {
             id,
             call,
@@ -75,12 +87,11 @@ impl Stream {
         &mut self,
         fields: Vec<Field>,
         malformed: Option<Malformed>,
-        policy: &Policy,
-        drafts: &mut Drafts,
+        evidence: &mut Evidence,
     ) {
         self.client.ended = true;
         let (direction, kind) = (Direction::ServerToClient, EventType::ClientHeader);
-        self.record_headers(direction, kind, fields, malformed, policy, drafts);
+        self.record_headers(direction, kind, fields, malformed, evidence);
     }
 
     /// Whether its content type is gRPC's.
@@ -100,16 +111,18 @@ impl Stream {
         fields: Vec<Field>,
         end_stream: bool,
         malformed: Option<Malformed>,
-        policy: &Policy,
-        drafts: &mut Drafts,
+        evidence: &mut Evidence,
     ) {
         let kind = self.header_type(direction, &fields, end_stream);
         // A gRPC server that ends its side by headers has sent its trailers, whether or not anything came before.
         let says_its_end = matches!(kind, EventType::ServerTrailer | EventType::ClientTrailer);
-        self.record_headers(direction, kind, fields, malformed, policy, drafts);
+        if says_its_end {
+            self.end_body(direction, evidence);
+        }
+        self.record_headers(direction, kind, fields, malformed, evidence);
         if end_stream {
             let says_its_end = says_its_end && direction == Direction::ServerToClient;
-            self.end(direction, !says_its_end, policy, drafts);
+            self.end(direction, !says_its_end, evidence);
         }
     }
 
@@ -117,8 +130,9 @@ impl Stream {
         if direction == Direction::ClientToServer {
             return if self.sequence == 0 { EventType::ClientHeader } else { EventType::ClientTrailer };
         }
-        let status = fields.iter().find(|field| field.name.as_ref() == b":status");
-        let informational = status.is_some_and(|status| status.value.len() == 3 && status.value[0] == b'1');
+        // 101 is the last response that HTTP has on its connection (RFC 9110 section 15.2.2); it exists in HTTP/1 alone.
+        let informational = value(fields, b":status")
+            .is_some_and(|status| status.len() == 3 && status[0] == b'1' && status != b"101");
         let was_responded = self.responded;
         self.responded |= !informational;
         match (was_responded, informational) {
@@ -136,14 +150,13 @@ impl Stream {
         kind: EventType,
         fields: Vec<Field>,
         malformed: Option<Malformed>,
-        policy: &Policy,
-        drafts: &mut Drafts,
+        evidence: &mut Evidence,
     ) {
-        if policy.keeps_events() {
-            self.push_headers(direction, kind, fields, malformed, policy, drafts);
+        if evidence.policy.keeps_events() {
+            self.push_headers(direction, kind, fields, malformed, evidence);
         } else if kind == EventType::ClientHeader {
             let path = fields.into_iter().filter(|field| field.name.as_ref() == b":path").collect();
-            self.push_headers(direction, kind, path, None, policy, drafts);
+            self.push_headers(direction, kind, path, None, evidence);
         }
     }
 
@@ -153,12 +166,12 @@ impl Stream {
         kind: EventType,
         fields: Vec<Field>,
         malformed: Option<Malformed>,
-        policy: &Policy,
-        drafts: &mut Drafts,
+        evidence: &mut Evidence,
     ) {
-        let (header, beside) = policy.redactor.block(fields, malformed.map_or("", Malformed::as_str));
+        let (header, beside) =
+            evidence.policy.redactor.block(fields, malformed.map_or("", Malformed::as_str));
         let event = v1::Event { r#type: kind.into(), header: Some(header), ..Default::default() };
-        if let Some(draft) = self.push(direction, event, drafts) {
+        if let Some(draft) = self.push(direction, event, &mut evidence.drafts) {
             draft.add_payload(beside.unwrap_or_default());
         }
     }
@@ -169,40 +182,49 @@ impl Stream {
         direction: Direction,
         data: &Bytes,
         end_stream: bool,
-        policy: &Policy,
-        drafts: &mut Drafts,
-    ) -> Seen {
-        let mut seen = Seen::default();
+        evidence: &mut Evidence,
+    ) {
+        evidence.counters.message_bytes.add(data.len() as u64);
         let half = self.half(direction);
         if let Some(mut parser) = half.parser.take() {
-            parser.feed(data, &mut |piece| {
-                seen.messages += u64::from(piece.end);
-                self.segment(direction, &piece, policy, drafts);
-            });
+            parser.feed(data, &mut |piece| self.segment(direction, &piece, evidence));
             self.half(direction).parser = Some(parser);
-        } else if !data.is_empty() || (end_stream && half.body_bytes > 0) {
-            let offset = half.body_bytes;
-            half.body_bytes += data.len() as u64;
-            seen.messages += u64::from(end_stream);
-            let piece =
-                grpc::Piece { message: 0, prefix: Bytes::new(), offset, data: data.clone(), end: end_stream };
-            self.segment(direction, &piece, policy, drafts);
+        } else if !data.is_empty() {
+            self.body(direction, data, end_stream, evidence);
+        } else if end_stream {
+            self.end_body(direction, evidence);
         }
-        seen.message_bytes = data.len() as u64;
         if end_stream {
-            self.end(direction, true, policy, drafts);
+            self.end(direction, true, evidence);
         }
-        seen
+    }
+
+    /// Bytes of an HTTP body, which is message 0 and has no prefix.
+    fn body(&mut self, direction: Direction, data: &Bytes, end: bool, evidence: &mut Evidence) {
+        let half = self.half(direction);
+        let offset = half.body_bytes;
+        half.body_bytes += data.len() as u64;
+        let piece = grpc::Piece { message: 0, prefix: Bytes::new(), offset, data: data.clone(), end };
+        self.segment(direction, &piece, evidence);
+    }
+
+    /// The end of an HTTP body that shows only behind its last byte.
+    fn end_body(&mut self, direction: Direction, evidence: &mut Evidence) {
+        let half = self.half(direction);
+        if half.parser.is_none() && half.body_bytes > 0 {
+            self.body(direction, &Bytes::new(), true, evidence);
+        }
     }
 
     /// Records a piece of a message: as more of the open segment where it continues it in this read, else as a segment of its own.
-    fn segment(&mut self, direction: Direction, piece: &grpc::Piece, policy: &Policy, drafts: &mut Drafts) {
-        if !policy.keeps_events() {
+    fn segment(&mut self, direction: Direction, piece: &grpc::Piece, evidence: &mut Evidence) {
+        evidence.counters.messages.add(u64::from(piece.end));
+        if !evidence.policy.keeps_events() {
             return;
         }
-        let stored = policy.keeps_bytes(direction);
+        let stored = evidence.policy.keeps_bytes(direction);
         let half = self.half(direction);
-        let open = if half.segment_open { drafts.open(half.place) } else { None };
+        let open = if half.segment_open { evidence.drafts.open(half.place) } else { None };
         let continued = open.and_then(|draft| {
             let segment = draft.events.last_mut()?.message.as_mut()?;
             if segment.message != piece.message || segment.end {
@@ -214,16 +236,16 @@ impl Stream {
         });
         if continued.is_none() {
             // The digest of the segment that was open ends before this piece.
-            self.close_segment(direction, drafts);
+            self.close_segment(direction, &mut evidence.drafts);
         }
         if stored {
             self.half(direction).digest.update(&piece.data);
         }
         if continued.is_none() {
-            self.begin_segment(direction, piece, stored, drafts);
+            self.begin_segment(direction, piece, stored, &mut evidence.drafts);
         }
         if piece.end {
-            self.close_segment(direction, drafts);
+            self.close_segment(direction, &mut evidence.drafts);
             self.half(direction).digest = Sha256::new();
         }
     }
@@ -273,14 +295,18 @@ impl Stream {
     }
 
     /// A reset by the sender of `direction`.
-    pub(super) fn reset(&mut self, direction: Direction, code: u32, policy: &Policy, drafts: &mut Drafts) {
+    pub(super) fn reset(&mut self, direction: Direction, code: u32, evidence: &mut Evidence) {
         self.is_reset = true;
         self.half(direction).ended = true;
         let is_cancel = direction == Direction::ClientToServer && code == code::CANCEL;
         let kind = if is_cancel { EventType::Cancel } else { EventType::Reset };
         let side = sender(direction).into();
-        if policy.keeps_events() {
-            self.push(direction, v1::Event { r#type: kind.into(), code, side, ..Default::default() }, drafts);
+        if evidence.policy.keeps_events() {
+            self.push(
+                direction,
+                v1::Event { r#type: kind.into(), code, side, ..Default::default() },
+                &mut evidence.drafts,
+            );
         }
     }
 
@@ -290,17 +316,17 @@ impl Stream {
         promised: u32,
         fields: Vec<Field>,
         malformed: Option<Malformed>,
-        policy: &Policy,
-        drafts: &mut Drafts,
+        evidence: &mut Evidence,
     ) {
-        if !policy.keeps_events() {
+        if !evidence.policy.keeps_events() {
             return;
         }
-        let (header, beside) = policy.redactor.block(fields, malformed.map_or("", Malformed::as_str));
+        let (header, beside) =
+            evidence.policy.redactor.block(fields, malformed.map_or("", Malformed::as_str));
         let kind = EventType::PushPromise.into();
         let event =
             v1::Event { r#type: kind, header: Some(header), promised_stream: promised, ..Default::default() };
-        if let Some(draft) = self.push(Direction::ServerToClient, event, drafts) {
+        if let Some(draft) = self.push(Direction::ServerToClient, event, &mut evidence.drafts) {
             draft.add_payload(beside.unwrap_or_default());
         }
     }
@@ -311,23 +337,30 @@ impl Stream {
         direction: Direction,
         kind: EventType,
         note: &str,
-        policy: &Policy,
-        drafts: &mut Drafts,
+        evidence: &mut Evidence,
     ) {
-        if policy.keeps_events() {
+        if evidence.policy.keeps_events() {
             let (side, note) = (Side::Attestry.into(), note.to_owned());
-            self.push(direction, v1::Event { r#type: kind.into(), side, note, ..Default::default() }, drafts);
+            self.push(
+                direction,
+                v1::Event { r#type: kind.into(), side, note, ..Default::default() },
+                &mut evidence.drafts,
+            );
         }
     }
 
-    fn end(&mut self, direction: Direction, says_so: bool, policy: &Policy, drafts: &mut Drafts) {
+    fn end(&mut self, direction: Direction, says_so: bool, evidence: &mut Evidence) {
         self.half(direction).ended = true;
         let kind = match direction {
             Direction::ServerToClient => EventType::ServerHalfClose,
             _ => EventType::ClientHalfClose,
         };
-        if says_so && policy.keeps_events() {
-            self.push(direction, v1::Event { r#type: kind.into(), ..Default::default() }, drafts);
+        if says_so && evidence.policy.keeps_events() {
+            self.push(
+                direction,
+                v1::Event { r#type: kind.into(), ..Default::default() },
+                &mut evidence.drafts,
+            );
         }
     }
 

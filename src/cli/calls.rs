@@ -1,16 +1,12 @@
 //! `attestry calls`: the calls that a ledger holds, in the order in which they began.
 //!
-//! Reads beside a running sidecar, up to what is published. Calls are printed while the ledger is read, so
-//! the memory does not grow with it.
+//! Reads beside a running sidecar, up to what is published.
 
+use super::listing::{Listing, Output};
 use super::stdout::{self, LedgerArg};
 use crate::clock::{Clock as _, SystemClock};
-use crate::query::{
-    self, CallPrefix, CallSummary, Columns, Filter, FilterError, MethodPattern, StatusChoice, Table,
-    call_json,
-};
-use clap::{Args, ValueEnum};
-use std::io::{self, Write};
+use crate::query::{self, CallPrefix, Filter, FilterError, MethodPattern, StatusChoice, call_json};
+use clap::Args;
 use std::process::ExitCode;
 
 /// What `attestry calls` takes.
@@ -24,14 +20,15 @@ pub struct CallsArgs {
     /// Only calls that began before this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<u64>,
-    /// Only these methods: a part of the path, or with * a pattern of all of it, such as "/pkg.Service/*"
+    /// Only these methods: a part of the path, or with * a pattern of all of it, such as "/pkg.Service/*"; of HTTP
+    /// also "GET /path*"
     #[arg(long, value_name = "METHOD")]
     method: Option<String>,
     /// Only these statuses, by name, number or state, separated by commas, such as UNAVAILABLE,13,abandoned
     #[arg(long, value_name = "STATUS", value_delimiter = ',')]
     status: Vec<StatusChoice>,
-    /// Only calls of clients whose address begins so
-    #[arg(long, value_name = "ADDRESS")]
+    /// Only calls of clients whose address begins so, or whose verified identity does, such as spiffe://example.org/
+    #[arg(long, value_name = "PEER")]
     peer: Option<String>,
     /// Only calls whose id begins so
     #[arg(long, value_name = "ID")]
@@ -41,24 +38,11 @@ pub struct CallsArgs {
     output: Output,
 }
 
-/// The forms in which calls are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// Aligned columns.
-    Table,
-    /// More of them, with whole ids.
-    Wide,
-    /// One array.
-    Json,
-    /// One object on each line.
-    Jsonl,
-}
-
 /// Lists the calls.
 pub fn run(args: CallsArgs) -> ExitCode {
     stdout::run(|out| {
         let dir = args.ledger.dir();
-        let mut listing = Listing::new(args.output);
+        let mut listing = Listing::new(args.output, call_json, "no calls");
         query::list(&dir, &args.filter(), &mut stdout::warn, &mut |call| {
             listing.print(call, out).map_err(anyhow::Error::from)
         })?;
@@ -79,50 +63,7 @@ impl CallsArgs {
     }
 }
 
-fn time(text: &str) -> Result<u64, FilterError> {
+/// A time on the command line.
+pub(super) fn time(text: &str) -> Result<u64, FilterError> {
     query::parse_time(text, SystemClock.unix_nanos())
-}
-
-/// Calls that are being printed.
-enum Listing {
-    Table(Table),
-    /// With the number of calls so far.
-    Json(u64),
-    Jsonl,
-}
-
-impl Listing {
-    fn new(output: Output) -> Self {
-        match output {
-            Output::Table => Self::Table(Table::new(Columns::Narrow)),
-            Output::Wide => Self::Table(Table::new(Columns::Wide)),
-            Output::Json => Self::Json(0),
-            Output::Jsonl => Self::Jsonl,
-        }
-    }
-
-    fn print(&mut self, call: CallSummary, out: &mut dyn Write) -> io::Result<()> {
-        match self {
-            Self::Table(table) => table.push(call, out),
-            Self::Json(count) => {
-                let before = if *count == 0 { "[" } else { "," };
-                *count += 1;
-                write!(out, "{before}\n{}", call_json(&call))
-            }
-            Self::Jsonl => writeln!(out, "{}", call_json(&call)),
-        }
-    }
-
-    fn finish(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        match self {
-            Self::Table(table) if table.is_empty() => {
-                eprintln!("no calls");
-                Ok(())
-            }
-            Self::Table(table) => table.flush(out),
-            Self::Json(0) => writeln!(out, "[]"),
-            Self::Json(_) => writeln!(out, "\n]"),
-            Self::Jsonl => Ok(()),
-        }
-    }
 }

@@ -5,10 +5,16 @@
 
 mod calls;
 mod checkpoint;
+mod connections;
 mod config;
 #[cfg(feature = "proxy")]
 mod demo;
 mod key;
+mod listing;
+#[cfg(feature = "proxy")]
+mod probe;
+#[cfg(feature = "proxy")]
+mod redirect;
 #[cfg(feature = "proxy")]
 mod run;
 mod show;
@@ -32,11 +38,22 @@ enum Command {
     /// Run the sidecar: relay every call, its evidence committed first
     #[cfg(feature = "proxy")]
     Run(run::RunArgs),
+    /// Ask a running sidecar whether it is ready: for an exec probe
+    #[cfg(feature = "proxy")]
+    Ready(probe::ReadyArgs),
+    /// Take a running sidecar out of service and wait for its connections: for a preStop hook
+    #[cfg(feature = "proxy")]
+    PreStop(probe::PreStopArgs),
     /// See it work: a sample service, calls through a sidecar, and what the ledger then proves
     #[cfg(feature = "proxy")]
     Demo(demo::DemoArgs),
+    /// Make the kernel send this host's connections through the sidecar, or stop it
+    #[cfg(feature = "proxy")]
+    Redirect(redirect::RedirectArgs),
     /// List the calls that a ledger holds
     Calls(calls::CallsArgs),
+    /// List the connections that a ledger holds: what was found in each, and what was not read
+    Connections(connections::ConnectionsArgs),
     /// Show one call: its timeline, metadata and messages
     Show(show::ShowArgs),
     /// Follow a ledger: calls as they end, or every event
@@ -59,8 +76,15 @@ pub fn run() -> ExitCode {
         #[cfg(feature = "proxy")]
         Command::Run(args) => run::run(&args),
         #[cfg(feature = "proxy")]
+        Command::Ready(args) => probe::ready(&args),
+        #[cfg(feature = "proxy")]
+        Command::PreStop(args) => probe::pre_stop(&args),
+        #[cfg(feature = "proxy")]
         Command::Demo(args) => demo::run(&args),
+        #[cfg(feature = "proxy")]
+        Command::Redirect(args) => redirect::run(args),
         Command::Calls(args) => calls::run(args),
+        Command::Connections(args) => connections::run(args),
         Command::Show(args) => show::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Verify(args) => verify::run(args),

@@ -9,7 +9,7 @@ use super::stdout::{self, LedgerArg};
 use crate::generated::v1::Direction;
 use crate::query::{
     self, CallPrefix, CallSummary, Detail, Message, MessageFold, Moment, Step, Timeline, TimelinePrinter,
-    call_json, moment_json,
+    call_json, facts_json, moment_json,
 };
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};
@@ -91,7 +91,8 @@ fn print_text(dir: &Path, call: &CallSummary, detail: Detail, out: &mut dyn Writ
 }
 
 fn print_json(dir: &Path, call: &CallSummary, out: &mut dyn Write) -> anyhow::Result<()> {
-    write!(out, "{{\"call\":{},\"events\":[", call_json(call))?;
+    let connection = facts_json(&call.connection);
+    write!(out, "{{\"call\":{},\"connection\":{connection},\"events\":[", call_json(call))?;
     let mut separator = "\n";
     for moment in Timeline::open(dir, call)? {
         write!(out, "{separator}{}", moment_json(&moment?, call.started_unix_nanos))?;

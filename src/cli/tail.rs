@@ -70,7 +70,7 @@ pub fn run(args: &TailArgs) -> ExitCode {
 /// What is printed of each entry.
 enum Printer {
     Events,
-    Calls(CallFold, Table),
+    Calls(CallFold, Table<CallSummary>),
     Lines(CallFold),
 }
 

@@ -1,25 +1,22 @@
 //! Each key with its type, its default and its range: from given values to the checked `Config`.
 //!
-//! Invariants: this file is the only list of keys, since a key exists by being read here; every key of a section is
+//! Invariants: a key exists by being read here, or in `listeners` or `tls` for their sections; every key of a section is
 //! read before any of them can end the section, so that all faults are found in one pass. Defaults and ranges are in
-//! `limits`.
+//! `limits`, how a value is read is in `values`.
 
-use super::fault::{Faults, Problem};
-use super::settings::{KnownKey, Raw, Settings};
+use super::fault::Faults;
+use super::listeners::{self, Inbound, Outbound};
+use super::settings::{KnownKey, Settings};
+use super::tls::{self, Tls};
+use super::values::{Listen, choice, integer, listen, millis, parse_filter, parse_origin, parse_path, text};
 use super::{
-    Capture, CaptureLevel, Config, Identity, Ledger, Limits, Log, LogFormat, OnFailure, Proxy, Upstream,
+    Admin, Capture, CaptureLevel, Config, Detect, Identity, Ledger, Limits, Log, LogFormat, OnFailure,
+    OnUnreadable, Proxy, Tcp,
 };
 use crate::limits;
-use std::fmt::Display;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
-
-const LISTEN: KnownKey = ("proxy", "listen");
-const UPSTREAM: KnownKey = ("proxy", "upstream");
 
 pub(super) const CAPTURE_LEVELS: [(&str, CaptureLevel); 4] = [
     ("RequestResponse", CaptureLevel::RequestResponse),
@@ -29,15 +26,59 @@ pub(super) const CAPTURE_LEVELS: [(&str, CaptureLevel); 4] = [
 ];
 pub(super) const ON_FAILURES: [(&str, OnFailure); 2] =
     [("refuse", OnFailure::Refuse), ("forward", OnFailure::Forward)];
+pub(super) const ON_UNREADABLES: [(&str, OnUnreadable); 2] =
+    [("forward", OnUnreadable::Forward), ("refuse", OnUnreadable::Refuse)];
 pub(super) const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+/// Everything but where it came from.
+struct Sections {
+    proxy: Proxy,
+    inbound: Option<Inbound>,
+    outbound: Option<Outbound>,
+    detect: Detect,
+    tls: Tls,
+    tcp: Tcp,
+    capture: Capture,
+    limits: Limits,
+    ledger: Ledger,
+    admin: Admin,
+    identity: Identity,
+    log: Log,
+}
 
 /// Reads every section; ends in a whole `Config` or in all its faults.
 pub(super) fn config(mut settings: Settings) -> Result<Config, Faults> {
     let sections = sections(&mut settings);
     let origins = settings.finish()?;
-    let (proxy, capture, limits, ledger, identity, log) =
-        sections.expect("a section is absent only where a key of it is faulty, and then `finish` has failed");
-    Ok(Config { proxy, capture, limits, ledger, identity, log, origins })
+    let Sections {
+        proxy,
+        inbound,
+        outbound,
+        detect,
+        tls,
+        tcp,
+        capture,
+        limits,
+        ledger,
+        admin,
+        identity,
+        log,
+    } = sections.expect("a section is absent only where a key of it is faulty, and then `finish` has failed");
+    Ok(Config {
+        proxy,
+        inbound,
+        outbound,
+        detect,
+        tls,
+        tcp,
+        capture,
+        limits,
+        ledger,
+        admin,
+        identity,
+        log,
+        origins,
+    })
 }
 
 pub(super) fn known_keys() -> Vec<KnownKey> {
@@ -46,15 +87,42 @@ pub(super) fn known_keys() -> Vec<KnownKey> {
     nothing_given.known().to_vec()
 }
 
-fn sections(s: &mut Settings) -> Option<(Proxy, Capture, Limits, Ledger, Identity, Log)> {
-    let (proxy, capture, limits) = (proxy(s), capture(s), limits(s));
-    let (ledger, identity, log) = (ledger(s), identity(s), log(s));
-    Some((proxy?, capture?, limits?, ledger?, identity?, log?))
+fn sections(s: &mut Settings) -> Option<Sections> {
+    let (proxy, inbound, outbound) = (proxy(s), listeners::inbound(s), listeners::outbound(s));
+    let (detect, tls, tcp) = (detect(s), tls::tls(s), tcp(s));
+    let (capture, limits, ledger) = (capture(s), limits(s), ledger(s));
+    let (admin, identity, log) = (admin(s), identity(s), log(s));
+    let admin_address = admin.as_ref().and_then(|admin| admin.listen);
+    listeners::check(s, proxy.as_ref(), inbound.as_ref(), outbound.as_ref(), admin_address);
+    let fixed = proxy.as_ref().and_then(|proxy| proxy.fixed.as_ref());
+    let rules = [
+        ("proxy", fixed.map(|fixed| &fixed.rules)),
+        ("inbound", inbound.as_ref().and_then(Option::as_ref).map(|inbound| &inbound.rules)),
+        ("outbound", outbound.as_ref().and_then(Option::as_ref).map(|outbound| &outbound.rules)),
+    ];
+    for (section, rules) in rules {
+        if let (Some(rules), Some(tls)) = (rules, &tls) {
+            tls::check(s, section, rules, tls);
+        }
+    }
+    Some(Sections {
+        proxy: proxy?,
+        inbound: inbound?,
+        outbound: outbound?,
+        detect: detect?,
+        tls: tls?,
+        tcp: tcp?,
+        capture: capture?,
+        limits: limits?,
+        ledger: ledger?,
+        admin: admin?,
+        identity: identity?,
+        log: log?,
+    })
 }
 
 fn proxy(s: &mut Settings) -> Option<Proxy> {
-    let listen = s.required(LISTEN, "\"127.0.0.1:15001\"", parse_listen);
-    let upstream = s.required(UPSTREAM, "\"127.0.0.1:50051\"", parse_upstream);
+    let fixed_keys = listeners::fixed_keys(s);
     let workers = integer(s, ("proxy", "workers"), limits::WORKERS, limits::WORKERS_RANGE);
     let connect_timeout = millis(
         s,
@@ -64,14 +132,39 @@ fn proxy(s: &mut Settings) -> Option<Proxy> {
     );
     let drain_timeout =
         millis(s, ("proxy", "drain_timeout_ms"), limits::DRAIN_TIMEOUT_MS, limits::DRAIN_TIMEOUT_MS_RANGE);
-    let (listen, upstream) = (listen?, upstream?);
-    check_no_loop(s, listen, &upstream);
+    let fixed = listeners::fixed(s, fixed_keys);
     Some(Proxy {
-        listen,
-        upstream,
+        fixed: fixed?,
         workers: NonZeroUsize::new(workers?),
         connect_timeout: connect_timeout?,
         drain_timeout: drain_timeout?,
+    })
+}
+
+fn detect(s: &mut Settings) -> Option<Detect> {
+    let timeout =
+        millis(s, ("detect", "timeout_ms"), limits::DETECT_TIMEOUT_MS, limits::DETECT_TIMEOUT_MS_RANGE);
+    let bytes_max =
+        integer(s, ("detect", "bytes_max"), limits::DETECT_BYTES_MAX, limits::DETECT_BYTES_MAX_RANGE);
+    let on_unreadable = choice(s, ("detect", "on_unreadable"), OnUnreadable::Forward, &ON_UNREADABLES);
+    Some(Detect { timeout: timeout?, bytes_max: bytes_max?, on_unreadable: on_unreadable? })
+}
+
+fn tcp(s: &mut Settings) -> Option<Tcp> {
+    let keepalive = millis(s, ("tcp", "keepalive_ms"), limits::KEEPALIVE_MS, limits::KEEPALIVE_MS_RANGE);
+    let user_timeout =
+        millis(s, ("tcp", "user_timeout_ms"), limits::USER_TIMEOUT_MS, limits::USER_TIMEOUT_MS_RANGE);
+    let half_close_timeout = millis(
+        s,
+        ("tcp", "half_close_timeout_ms"),
+        limits::HALF_CLOSE_TIMEOUT_MS,
+        limits::HALF_CLOSE_TIMEOUT_MS_RANGE,
+    );
+    let some = |wait: Duration| Some(wait).filter(|wait| !wait.is_zero());
+    Some(Tcp {
+        keepalive: some(keepalive?),
+        user_timeout: some(user_timeout?),
+        half_close_timeout: half_close_timeout?,
     })
 }
 
@@ -98,6 +191,7 @@ fn limits(s: &mut Settings) -> Option<Limits> {
         integer(s, ("limits", "commit_queue_max"), l::COMMIT_QUEUE_MAX, l::COMMIT_QUEUE_MAX_RANGE);
     let continuations_max =
         integer(s, ("limits", "continuations_max"), l::CONTINUATIONS_MAX, l::CONTINUATIONS_MAX_RANGE);
+    let handshakes_max = integer(s, ("limits", "handshakes_max"), l::HANDSHAKES_MAX, l::HANDSHAKES_MAX_RANGE);
     Some(Limits {
         header_list_bytes_max: header_list_bytes_max?,
         frame_bytes_max: frame_bytes_max?,
@@ -106,6 +200,7 @@ fn limits(s: &mut Settings) -> Option<Limits> {
         connections_max: connections_max?,
         commit_queue_max: commit_queue_max?,
         continuations_max: continuations_max?,
+        handshakes_max: handshakes_max?,
     })
 }
 
@@ -137,6 +232,11 @@ fn ledger(s: &mut Settings) -> Option<Ledger> {
     })
 }
 
+fn admin(s: &mut Settings) -> Option<Admin> {
+    let Listen(listen) = listen(s, ("admin", "listen"))?;
+    Some(Admin { listen })
+}
+
 fn identity(s: &mut Settings) -> Option<Identity> {
     let mut read =
         |key| s.optional(("identity", key), String::new(), |raw| text(raw, limits::IDENTITY_BYTES_MAX));
@@ -149,138 +249,4 @@ fn log(s: &mut Settings) -> Option<Log> {
     let format = choice(s, ("log", "format"), LogFormat::Text, &LOG_FORMATS);
     let filter = s.optional(("log", "filter"), "info".to_owned(), parse_filter);
     Some(Log { format: format?, filter: filter? })
-}
-
-/// A connection that is forwarded to this listener itself would open the next one, and so on to `connections_max`.
-fn check_no_loop(s: &mut Settings, listen: SocketAddr, upstream: &Upstream) {
-    if upstream.loops_to(listen) {
-        let problem = Problem::Text {
-            found: upstream.to_string(),
-            reason: format!("which leads back to proxy.listen ({listen})"),
-            remedy: "write the address of the service behind this sidecar".to_owned(),
-        };
-        s.fault_in(UPSTREAM, problem);
-    }
-}
-
-fn millis(s: &mut Settings, key: KnownKey, default: u64, range: RangeInclusive<u64>) -> Option<Duration> {
-    integer(s, key, default, range).map(Duration::from_millis)
-}
-
-/// An integer of any width, `NonZero` ones too: each is read from its decimal digits.
-fn integer<T>(s: &mut Settings, key: KnownKey, default: T, range: RangeInclusive<T>) -> Option<T>
-where
-    T: FromStr + Display + PartialOrd,
-{
-    s.optional(key, default, |raw| {
-        let digits = match raw {
-            Raw::Integer(number) => number.to_string(),
-            Raw::Variable(text) if is_integer(text) => text.clone(),
-            _ => return Err(wrong_type(raw, "an integer", range.start())),
-        };
-        digits.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| Problem::Range {
-            found: digits,
-            least: range.start().to_string(),
-            most: range.end().to_string(),
-        })
-    })
-}
-
-fn choice<T: Copy>(s: &mut Settings, key: KnownKey, default: T, names: &[(&str, T)]) -> Option<T> {
-    s.optional(key, default, |raw| {
-        let given = text(raw, limits::TEXT_BYTES_MAX)?;
-        names.iter().find(|(name, _)| *name == given).map(|(_, value)| *value).ok_or_else(|| {
-            let quoted: Vec<_> = names.iter().map(|(name, _)| format!("{name:?}")).collect();
-            unfit(&given, "which is not one of its values", &format!("write {}", quoted.join(" or ")))
-        })
-    })
-}
-
-fn parse_listen(raw: &Raw) -> Result<SocketAddr, Problem> {
-    let given = text(raw, limits::TEXT_BYTES_MAX)?;
-    given.parse().map_err(|_| {
-        unfit(
-            &given,
-            "which is not an IP address with a port",
-            "write one such as \"127.0.0.1:15001\" or \"[::]:15001\"",
-        )
-    })
-}
-
-fn parse_upstream(raw: &Raw) -> Result<Upstream, Problem> {
-    let given = text(raw, limits::TEXT_BYTES_MAX)?;
-    given.parse().map_err(|reason: super::upstream::UpstreamError| {
-        unfit(
-            &given,
-            &reason.to_string(),
-            "write host:port, such as \"127.0.0.1:50051\" or \"greeter.default.svc:50051\"",
-        )
-    })
-}
-
-fn parse_path(raw: &Raw) -> Result<PathBuf, Problem> {
-    let given = text(raw, limits::TEXT_BYTES_MAX)?;
-    if given.is_empty() {
-        return Err(unfit(
-            &given,
-            "which names no path",
-            "write a path, or leave the key out for its default",
-        ));
-    }
-    Ok(PathBuf::from(given))
-}
-
-/// An origin is also the name of the ledger's key, so it takes what C2SP signed-note allows in a key name: no spaces
-/// and no plus sign. Empty is the same as not given.
-fn parse_origin(raw: &Raw) -> Result<Option<String>, Problem> {
-    let given = text(raw, limits::ORIGIN_BYTES_MAX)?;
-    if given.contains(|c: char| c.is_whitespace() || c == '+') {
-        let remedy = "write a host name with a path, such as \"example.org/payments/attestry\"";
-        return Err(unfit(&given, "which has a space or a plus sign in it", remedy));
-    }
-    Ok(Some(given).filter(|origin| !origin.is_empty()))
-}
-
-fn parse_filter(raw: &Raw) -> Result<String, Problem> {
-    let given = text(raw, limits::TEXT_BYTES_MAX)?;
-    match tracing_subscriber::EnvFilter::try_new(&given) {
-        Ok(_) => Ok(given),
-        Err(e) => {
-            let remedy = "write a filter such as \"info\" or \"info,attestry::ledger=debug\"";
-            Err(unfit(&given, &format!("which is not a log filter ({e})"), remedy))
-        }
-    }
-}
-
-/// A text of at most `bytes_max` bytes without control characters, which have no place in a path, a name or a log.
-fn text(raw: &Raw, bytes_max: usize) -> Result<String, Problem> {
-    let given = match raw {
-        Raw::Text(given) | Raw::Variable(given) => given,
-        Raw::Integer(_) | Raw::Other(_) => return Err(wrong_type(raw, "a string", &"\"...\" in quotes")),
-    };
-    if given.len() > bytes_max {
-        let start: String = given.chars().take(40).collect();
-        return Err(unfit(
-            &start,
-            &format!("and so on for {} bytes", given.len()),
-            &format!("write at most {bytes_max}"),
-        ));
-    }
-    if given.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER) {
-        return Err(unfit(given, "with a control character or a byte that is not UTF-8", "write it without"));
-    }
-    Ok(given.clone())
-}
-
-fn is_integer(text: &str) -> bool {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-fn wrong_type(raw: &Raw, expected: &'static str, example: &impl Display) -> Problem {
-    Problem::Type { expected, found: raw.describe(), example: example.to_string() }
-}
-
-fn unfit(found: &str, reason: &str, remedy: &str) -> Problem {
-    Problem::Text { found: found.to_owned(), reason: reason.to_owned(), remedy: remedy.to_owned() }
 }

@@ -93,13 +93,13 @@ pub enum Problem {
         /// "did you mean ..." or what there is.
         remedy: String,
     },
-    /// A required key without a value.
-    #[error("is required and has no default; write {example} in its section, or set {variable}")]
+    /// A key without a value that something else needs.
+    #[error("{why}; {remedy}")]
     Missing {
-        /// A line that would do.
-        example: String,
-        /// The variable that would do instead.
-        variable: String,
+        /// What needs it.
+        why: String,
+        /// A line and a variable that would do.
+        remedy: String,
     },
     /// A value of another type.
     #[error("must be {expected}, but is {found}; write {example}")]

@@ -3,16 +3,24 @@
 //! Invariants: a `Config` from `load` is complete and inside every range; all faults are reported together, each with
 //! its key, its line or variable, and the remedy; the environment wins over the file, the file over the default. The
 //! parts: `settings` (where a value stands and which keys are left over), `checked` (each key's type, default and
-//! range), `fault` (what can be wrong), `upstream`, `show` (back to TOML). The bounds themselves are in `limits`; the
+//! range, with `listeners` and `tls` for what those sections must be to each other), `values` (how one is read), `fault`
+//! (what can be wrong), `upstream`, `show` (back to TOML). The bounds themselves are in `limits`; the
 //! commands that print all this are in `cli`.
 
 mod checked;
 mod fault;
+mod listeners;
 mod settings;
 mod show;
+mod tls;
 mod upstream;
+mod values;
 
 pub use fault::{Fault, Faults, Place, Problem};
+pub use listeners::{
+    ClientCertificates, ClientTls, Fixed, Inbound, Interception, Outbound, Rules, Traffic, UpstreamTls,
+};
+pub use tls::{CertificateFiles, CredentialFiles, Credentials, Tls};
 pub use upstream::Upstream;
 
 use crate::limits;
@@ -27,14 +35,26 @@ use std::time::Duration;
 /// Everything that `attestry run` is told. `docs/configuration.md` describes each key.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where to listen and where to forward to.
+    /// The fixed listener, and how connections are served whichever way they came.
     pub proxy: Proxy,
+    /// Redirected connections to this pod; `None` where they are not listened for.
+    pub inbound: Option<Inbound>,
+    /// Redirected connections out of this pod; `None` where they are not listened for.
+    pub outbound: Option<Outbound>,
+    /// How it is found out what a connection speaks.
+    pub detect: Detect,
+    /// Certificates, and whom to believe.
+    pub tls: Tls,
+    /// The sockets.
+    pub tcp: Tcp,
     /// What is kept of a call.
     pub capture: Capture,
     /// The bounds of the data path.
     pub limits: Limits,
     /// Where and how the evidence is kept.
     pub ledger: Ledger,
+    /// Where the process is asked how it is.
+    pub admin: Admin,
     /// Who this sidecar says it is.
     pub identity: Identity,
     /// The process's log.
@@ -45,16 +65,45 @@ pub struct Config {
 /// Section `[proxy]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proxy {
-    /// Address to accept connections on; port 0 lets the system choose.
-    pub listen: SocketAddr,
-    /// The one peer that every connection is forwarded to.
-    pub upstream: Upstream,
+    /// The listener with one upstream; at least this, `inbound` or `outbound` there is.
+    pub fixed: Option<Fixed>,
     /// Worker threads; `None` is one for each core.
     pub workers: Option<NonZeroUsize>,
     /// Wait for a connection to the upstream.
     pub connect_timeout: Duration,
     /// Time for open calls to end after SIGTERM.
     pub drain_timeout: Duration,
+}
+
+/// Section `[detect]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Detect {
+    /// Wait for more bytes of a client, from the first one on that leaves open what it speaks.
+    pub timeout: Duration,
+    /// Bytes of a client that are read to find out.
+    pub bytes_max: usize,
+    /// What happens to what cannot be read.
+    pub on_unreadable: OnUnreadable,
+}
+
+/// What happens to a connection or a request that was found to be of a known protocol and cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnUnreadable {
+    /// It is recorded as unreadable, and relayed as it is.
+    Forward,
+    /// It is recorded as unreadable, and ended.
+    Refuse,
+}
+
+/// Section `[tcp]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tcp {
+    /// Silence until the kernel asks for the peer; `None` is never. The kernel counts in seconds: round up.
+    pub keepalive: Option<Duration>,
+    /// Time that sent bytes may go unacknowledged; `None` leaves it to the kernel.
+    pub user_timeout: Option<Duration>,
+    /// Silence of a connection that one side has ended, until it is ended as a whole.
+    pub half_close_timeout: Duration,
 }
 
 /// Section `[capture]`.
@@ -94,6 +143,8 @@ pub struct Limits {
     pub commit_queue_max: NonZeroUsize,
     /// CONTINUATION frames of one header block.
     pub continuations_max: u32,
+    /// TLS handshakes under way at a time in the whole process.
+    pub handshakes_max: NonZeroUsize,
 }
 
 /// Section `[ledger]`.
@@ -126,6 +177,13 @@ pub enum OnFailure {
     Refuse,
     /// Traffic passes unrecorded; a gap entry says later how much.
     Forward,
+}
+
+/// Section `[admin]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Address of the admin endpoints; `None` is off.
+    pub listen: Option<SocketAddr>,
 }
 
 /// Section `[identity]`: copied into the started entries as the operator's claim. Empty where not given.

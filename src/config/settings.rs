@@ -36,6 +36,7 @@ pub(super) enum Raw {
     Integer(i64),
     /// The text of a variable: a number or a text, as the key wants it.
     Variable(String),
+    List(Vec<Raw>),
     /// Any other TOML type, by its name; no key takes one.
     Other(&'static str),
 }
@@ -117,29 +118,35 @@ impl Settings {
         }
     }
 
-    /// The value of a key that has none; `example` is a value for the remedy, as TOML.
-    pub(super) fn required<T>(
-        &mut self,
-        known: KnownKey,
-        example: &str,
-        parse: impl Fn(&Raw) -> Result<T, Problem>,
-    ) -> Option<T> {
-        match self.given(known, parse) {
-            Given::Value(value) => return Some(value),
-            Given::Nothing if self.file_is_whole => {
-                let (section, key) = known;
-                let variable = variable_name(section, key);
-                let place = match (self.sections.get(section), &self.path) {
-                    (Some(line), Some(path)) => Place::Line(path.clone(), *line),
-                    (None, Some(path)) => Place::File(path.clone()),
-                    (_, None) => Place::Variable(variable.clone()),
-                };
-                let problem = Problem::Missing { example: format!("{key} = {example}"), variable };
-                self.fault(place, full_name(section, key), problem);
-            }
-            Given::Faulty | Given::Nothing => {}
+    /// Reports a key that has no value and needs one; `why` follows its name, and `example` is a value as TOML.
+    pub(super) fn missing(&mut self, (section, key): KnownKey, why: &str, example: &str) {
+        let variable = variable_name(section, key);
+        let problem = Problem::Missing {
+            why: why.to_owned(),
+            remedy: format!("write {key} = {example} in its section, or set {variable}"),
+        };
+        self.absent((section, key), full_name(section, key), problem);
+    }
+
+    /// Reports that nothing was said where one of several keys had to be given; it stands at the section of the first.
+    pub(super) fn nothing_given(&mut self, first: KnownKey, why: &str, remedy: &str) {
+        self.absent(
+            first,
+            String::new(),
+            Problem::Missing { why: why.to_owned(), remedy: remedy.to_owned() },
+        );
+    }
+
+    /// A part of the file that could not be read may hold what seems to be absent.
+    fn absent(&mut self, (section, key): KnownKey, name: String, problem: Problem) {
+        if self.file_is_whole {
+            let place = match (self.sections.get(section), &self.path) {
+                (Some(line), Some(path)) => Place::Line(path.clone(), *line),
+                (None, Some(path)) => Place::File(path.clone()),
+                (_, None) => Place::Variable(variable_name(section, key)),
+            };
+            self.fault(place, name, problem);
         }
-        None
     }
 
     /// Reports a fault of a value that was taken already, where that value stands.
@@ -310,6 +317,7 @@ impl Raw {
             Self::Text(text) => format!("the string {text:?}"),
             Self::Integer(number) => format!("the integer {number}"),
             Self::Variable(text) => format!("{text:?}"),
+            Self::List(_) => "a list".to_owned(),
             Self::Other(kind) => format!("a {kind}"),
         }
     }
@@ -321,7 +329,15 @@ pub(super) fn line_at(text: &[u8], offset: usize) -> usize {
     before.split(|byte| *byte == b'\n').count()
 }
 
+/// No key takes a list of lists, so nothing is read below the first level.
 fn raw(value: ValueInner<'_>) -> Raw {
+    match value {
+        ValueInner::Array(items) => Raw::List(items.into_iter().map(|mut item| plain(item.take())).collect()),
+        other => plain(other),
+    }
+}
+
+fn plain(value: ValueInner<'_>) -> Raw {
     match value {
         ValueInner::String(text) => Raw::Text(text.into_owned()),
         ValueInner::Integer(number) => Raw::Integer(number),
@@ -341,7 +357,8 @@ fn single_key(line: &str) -> Option<&str> {
     let (key, value) = line.split_once('=')?;
     let key = key.trim();
     let is_bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
-    let spans_lines =
-        value.contains("\"\"\"") || value.contains("'''") || value.trim_start().starts_with('[');
+    let spans_lines = value.contains("\"\"\"")
+        || value.contains("'''")
+        || (value.trim_start().starts_with('[') && !value.contains(']'));
     (is_bare && !spans_lines).then_some(key)
 }

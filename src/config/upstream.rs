@@ -106,7 +106,7 @@ fn is_localhost(host: &str) -> bool {
 
 /// Letters, digits, hyphens and, as service names have them, underscores, in labels divided by dots. A name whose last
 /// label is all digits would be read as an IPv4 address by some resolvers, so it is none.
-fn is_host_name(host: &str) -> bool {
+pub(super) fn is_host_name(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     let label_is_fine = |label: &str| {
         (1..=LABEL_BYTES_MAX).contains(&label.len())

@@ -10,9 +10,19 @@ use crate::http2::code;
 /// Whether a content-type value announces gRPC: `application/grpc`, alone or followed by `+` or `;`. Not grpc-web,
 /// whose DATA is framed otherwise. Media types have no case (RFC 9110 section 8.3.1).
 pub fn is_grpc_content_type(value: &[u8]) -> bool {
-    const GRPC: &[u8] = b"application/grpc";
-    value.split_at_checked(GRPC.len()).is_some_and(|(base, rest)| {
-        base.eq_ignore_ascii_case(GRPC) && matches!(rest.trim_ascii_start().first(), None | Some(b'+' | b';'))
+    is_media_type(value, b"application/grpc")
+}
+
+/// Whether a content-type value announces gRPC-Web in its binary form: `application/grpc-web`, alone or followed by
+/// `+` or `;` (gRPC's PROTOCOL-WEB.md). Not `application/grpc-web-text`, whose messages are in base64.
+pub fn is_grpc_web_content_type(value: &[u8]) -> bool {
+    is_media_type(value, b"application/grpc-web")
+}
+
+fn is_media_type(value: &[u8], media_type: &[u8]) -> bool {
+    value.split_at_checked(media_type.len()).is_some_and(|(base, rest)| {
+        base.eq_ignore_ascii_case(media_type)
+            && matches!(rest.trim_ascii_start().first(), None | Some(b'+' | b';'))
     })
 }
 
@@ -155,6 +165,27 @@ mod tests {
             "",
         ] {
             assert!(!is_grpc_content_type(no.as_bytes()), "{no}");
+        }
+    }
+
+    #[test]
+    fn grpc_web_is_told_by_its_content_type() {
+        for yes in [
+            "application/grpc-web",
+            "application/grpc-web+proto",
+            "Application/gRPC-Web+json",
+            "application/grpc-web ; a=b",
+        ] {
+            assert!(is_grpc_web_content_type(yes.as_bytes()), "{yes}");
+        }
+        for no in [
+            "application/grpc",
+            "application/grpc-web-text",
+            "application/grpc-web-text+proto",
+            "grpc-web",
+            "",
+        ] {
+            assert!(!is_grpc_web_content_type(no.as_bytes()), "{no}");
         }
     }
 

@@ -10,7 +10,7 @@ mod meaning;
 mod message;
 
 pub use meaning::{
-    decode_grpc_message, is_grpc_content_type, parse_timeout, status_from_http, status_from_reset,
-    status_name,
+    decode_grpc_message, is_grpc_content_type, is_grpc_web_content_type, parse_timeout, status_from_http,
+    status_from_reset, status_name,
 };
 pub use message::{MessageParser, PREFIX_LEN, Piece};

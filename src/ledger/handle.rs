@@ -124,6 +124,11 @@ impl Ledger {
         self.handle.clone()
     }
 
+    /// Whether it can commit, for whoever has no business with it: this does not keep the ledger from ending.
+    pub fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.handle.health)
+    }
+
     /// The key that the ledger verifies under.
     pub fn verifier_key(&self) -> &VerifierKey {
         &self.verifier_key

@@ -58,10 +58,14 @@ impl Health {
         }
     }
 
+    /// Why the ledger cannot commit; `None` while it is sound.
+    pub fn failing(&self) -> Option<String> {
+        if self.is_failing() { self.lock().as_ref().map(|failure| failure.reason.clone()) } else { None }
+    }
+
     /// Why nothing passes now; `None` while the ledger is sound, or failing and forwarding.
     pub fn refusing(&self) -> Option<String> {
-        let refuses = self.is_failing() && self.on_failure == OnFailure::Refuse;
-        if refuses { self.lock().as_ref().map(|failure| failure.reason.clone()) } else { None }
+        if self.on_failure == OnFailure::Refuse { self.failing() } else { None }
     }
 
     /// What a caller is told whose submission is not in the ledger, counted for the gap entry.

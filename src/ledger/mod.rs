@@ -35,4 +35,4 @@ pub mod writer;
 #[cfg(feature = "proxy")]
 pub use handle::{Commit, Ledger, LedgerHandle, Options};
 #[cfg(feature = "proxy")]
-pub use health::OnFailure;
+pub use health::{Health, OnFailure};

@@ -13,9 +13,20 @@ const FRAME_BYTES: usize = 16_384;
 /// The highest stream number: a GOAWAY with it ends nothing yet.
 const ALL_STREAMS: u32 = (1 << 31) - 1;
 
+/// In which protocol attestry would speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Http2,
+    Http1,
+    /// None: all that can be said is that the connection ends.
+    #[default]
+    Opaque,
+}
+
 /// The client's view of its open calls.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
+    dialect: Dialect,
     open: BTreeMap<u32, Call>,
     highest_opened: u32,
     goaway: Option<u32>,
@@ -28,6 +39,14 @@ struct Call {
 }
 
 impl Answers {
+    pub(super) fn of(dialect: Dialect) -> Self {
+        Self { dialect, ..Self::default() }
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     /// Something has become true for the client.
     pub(super) fn apply(&mut self, milestone: Milestone) {
         match milestone {
@@ -48,9 +67,9 @@ impl Answers {
         }
     }
 
-    /// No call waits for anything.
-    pub(super) fn is_empty(&self) -> bool {
-        self.open.is_empty()
+    /// Nothing waits for anything; of an opaque connection nobody knows.
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.is_empty() && self.dialect != Dialect::Opaque
     }
 
     /// The streams that wait.
@@ -69,13 +88,32 @@ impl Answers {
     }
 
     fn goaway_up_to(&mut self, last: u32, code: u32, reason: &str) -> Vec<u8> {
+        if self.dialect != Dialect::Http2 {
+            return Vec::new();
+        }
         self.apply(Milestone::GoAway(last));
         frame::goaway(self.goaway.unwrap_or(last), code, reason.as_bytes())
     }
 
-    /// Answers every open call: UNAVAILABLE where the client has nothing of the response yet, a reset where it has.
+    /// What comes before anything else that attestry says: of HTTP/2, empty SETTINGS (RFC 9113 section 3.4).
+    pub(super) fn preamble(&self) -> Vec<u8> {
+        if self.dialect == Dialect::Http2 { frame::settings(&[]) } else { Vec::new() }
+    }
+
+    /// What is open cannot be answered, only broken off: part of an HTTP/1 response is with the client already.
+    pub(super) fn is_in_response(&self) -> bool {
+        self.dialect == Dialect::Http1 && self.open.first_key_value().is_some_and(|(_, call)| call.responded)
+    }
+
+    /// Answers every open call: UNAVAILABLE where the client has nothing of the response yet, a reset where it has. In HTTP/1 the first is answered for all,
+    /// since the connection ends behind it.
     pub(super) fn answer_all(&mut self, reason: &str) -> Vec<u8> {
         let mut frames = Vec::new();
+        if self.dialect != Dialect::Http2 {
+            let is_due = !self.open.is_empty() && !self.is_in_response();
+            self.open.clear();
+            return if is_due { unavailable_http1(reason) } else { Vec::new() };
+        }
         for (stream, call) in std::mem::take(&mut self.open) {
             if call.responded {
                 frames.extend(frame::rst_stream(stream, code::INTERNAL_ERROR));
@@ -110,6 +148,13 @@ fn unavailable(stream: u32, is_grpc: bool, reason: &str) -> Vec<u8> {
     }
 }
 
+/// The same in HTTP/1.1, which ends the connection (RFC 9112 section 9.6).
+pub(super) fn unavailable_http1(reason: &str) -> Vec<u8> {
+    let reason = percent_encode(reason);
+    format!("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\nx-attestry: {reason}\r\n\r\n")
+        .into_bytes()
+}
+
 const HEX_DIGITS: &[u8; 16] = b"0123456789ABCDEF";
 
 /// As gRPC encodes `grpc-message`: bytes outside of printable ASCII, and the percent sign, escaped.
@@ -132,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_goaway_never_raises_the_last_stream() {
-        let mut answers = Answers::default();
+        let mut answers = Answers::of(Dialect::Http2);
         answers.apply(Milestone::Opened { stream: 9, is_grpc: true });
         answers.apply(Milestone::GoAway(5));
         assert_eq!(answers.goaway_gracefully(""), frame::goaway(5, code::NO_ERROR, b""));
@@ -144,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_call_that_has_its_headers_is_reset_and_the_others_are_answered() {
-        let mut answers = Answers::default();
+        let mut answers = Answers::of(Dialect::Http2);
         for stream in [1, 3, 5] {
             answers.apply(Milestone::Opened { stream, is_grpc: true });
         }
@@ -158,6 +203,6 @@ mod tests {
         ];
         assert_eq!(frames, expected.concat());
         assert!(String::from_utf8_lossy(&frames).contains("100 %25 full"));
-        assert!(answers.is_empty());
+        assert!(answers.is_idle());
     }
 }

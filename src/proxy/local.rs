@@ -1,12 +1,17 @@
 //! Local answers: a connection whose calls attestry answers itself, because the ledger does not commit or the upstream cannot be reached.
 //!
-//! A small HTTP/2 server over the same pipe as the relay's, whose far end is the client again: each call is recorded, then answered. Nothing goes upstream. The client is told
-//! to open a new connection after its first answer, and the connection ends soon, so that the next one tries again.
+//! A small HTTP server over the same pipe as the relay's, whose far end is the client again: each call is recorded, then answered. Nothing goes upstream. The client is told
+//! to open a new connection after its first answer, and the connection ends soon, so that the next one tries again. Where no answer can be given (an HTTP/1 response
+//! has begun, or the protocol is opaque), the caller resets the connection.
 
 use super::CommitPort;
+use super::answers::{Dialect, unavailable_http1};
+use super::detect::Found;
+use super::link::Link;
 use super::pipe::{Pipe, Ready};
 use super::session::{Session, Taken};
 use crate::capture::{Direction, Milestone};
+use bytes::BytesMut;
 use crate::http2::{code, frame};
 use crate::limits::{LINGER_MS, LOCAL_ANSWERS_MS};
 use std::future::{Future as _, poll_fn};
@@ -16,26 +21,27 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-/// Calls are answered on a new connection, whose client has nothing yet.
+/// Calls are answered on a new connection, whose client has nothing yet and has sent `early`.
 pub(super) async fn answer_new<C: CommitPort>(
     session: &mut Session<C>,
-    client: &TcpStream,
+    client: &Link,
+    early: BytesMut,
     reason: &str,
 ) -> u64 {
-    let mut pipe = Pipe::new(session.options.port.clone(), session.options.hold_bytes_max);
-    pipe.inject(frame::settings(&[]));
+    let mut pipe = Pipe::new(session.options.port.clone(), session.options.hold_bytes_max, early);
+    pipe.inject(session.answers.preamble());
     answer(session, client, pipe, reason).await
 }
 
 /// Calls are answered from here on, on a connection that was relayed: its open calls first, behind what the client was being sent.
 pub(super) async fn answer_rest<C: CommitPort>(
     session: &mut Session<C>,
-    client: &TcpStream,
+    client: &Link,
     mut pipe: Pipe<C>,
     reason: &str,
 ) -> u64 {
     if pipe.written == 0 && pipe.is_empty() {
-        pipe.inject(frame::settings(&[]));
+        pipe.inject(session.answers.preamble());
     }
     answer(session, client, pipe, reason).await
 }
@@ -43,7 +49,7 @@ pub(super) async fn answer_rest<C: CommitPort>(
 /// Returns the bytes that the client was sent.
 async fn answer<C: CommitPort>(
     session: &mut Session<C>,
-    client: &TcpStream,
+    client: &Link,
     mut pipe: Pipe<C>,
     reason: &str,
 ) -> u64 {
@@ -51,13 +57,17 @@ async fn answer<C: CommitPort>(
     let mut told = false;
     answer_open(session, &mut pipe, reason, &mut told);
     loop {
-        if pipe.is_ended && pipe.is_empty() {
+        if pipe.is_ended && pipe.is_empty() && client.is_flushed() {
             return pipe.written;
         }
         // The deadline first: a client that never stops sending must not keep it from being looked at.
         let next = |cx: &mut Context<'_>| match deadline.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending => pipe.poll(cx, client, client).map(Some),
+            Poll::Pending => {
+                // What TLS could not send is written again with the next bytes, or found missing at the end.
+                let _ = client.poll_flush(cx);
+                pipe.poll(cx, client, client).map(Some)
+            }
         };
         let result = match poll_fn(next).await {
             // It has had its GOAWAY, and does not read it.
@@ -89,13 +99,13 @@ async fn answer<C: CommitPort>(
 
 fn read<C: CommitPort>(
     session: &mut Session<C>,
-    client: &TcpStream,
+    client: &Link,
     pipe: &mut Pipe<C>,
     reason: &str,
     told: &mut bool,
 ) -> io::Result<()> {
     let direction = Direction::ClientToServer;
-    let wanted = session.capture.reader(direction).bytes_wanted(pipe.buffered());
+    let wanted = session.bytes_wanted(direction, pipe.buffered());
     let read = pipe.read(client, wanted);
     if !matches!(read, Ok(1..)) {
         pipe.give_place_back();
@@ -138,24 +148,28 @@ fn answer_open<C: CommitPort>(session: &mut Session<C>, pipe: &mut Pipe<C>, reas
         return;
     }
     session.options.counters.refused_calls.add(streams.len() as u64);
-    let now = session.now();
-    let submission = session.capture.answered(&streams, reason, now);
+    let submission = session.answered(&streams, reason);
     let mut reply = session.answers.answer_all(reason);
+    if session.answers.dialect() == Dialect::Http1 {
+        pipe.hold(reply.into(), 0, submission, Vec::new());
+        return pipe.end();
+    }
     if !std::mem::replace(told, true) {
         reply.extend(session.answers.goaway_gracefully(reason));
     }
     pipe.hold(reply.into(), 0, submission, Vec::new());
 }
 
-/// Ends a connection at once, with the reason: for one that there is no room for.
-pub(super) async fn turn_away(client: &TcpStream, reason: &str) {
-    let mut goodbye = frame::settings(&[]);
-    goodbye.extend(frame::goaway(0, code::ENHANCE_YOUR_CALM, reason.as_bytes()));
-    if client.writable().await.is_ok() {
-        // A fresh socket takes these few bytes whole.
-        let _ = client.try_write(&goodbye);
+/// What a client is told for which there is no room, in the protocol that it speaks.
+pub(super) fn no_room(found: &Found, reason: &str) -> Option<Vec<u8>> {
+    match found {
+        Found::Http2 => {
+            let goaway = frame::goaway(0, code::ENHANCE_YOUR_CALM, reason.as_bytes());
+            Some([frame::settings(&[]), goaway].concat())
+        }
+        Found::Http1 => Some(unavailable_http1(reason)),
+        Found::Tls(_) | Found::Opaque(_) | Found::Broken { .. } => None,
     }
-    linger(client).await;
 }
 
 /// Lets the client read what it was sent last: closing a socket with unread bytes in it would take the answer back.

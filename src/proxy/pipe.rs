@@ -8,13 +8,12 @@ use super::CommitPort;
 use crate::capture::Milestone;
 use crate::entry::{CommitError, Receipt, Submission};
 use crate::limits::HELD_SMALL_DATA_MAX;
+use super::link::Link;
 use bytes::{Buf as _, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 
 /// Room that is made for a read when less than a quarter of it is left.
 const READ_BYTES: usize = 64 * 1024;
@@ -45,7 +44,7 @@ pub(super) struct Pipe<C: CommitPort> {
     hold_bytes_max: usize,
     /// Small DATA frames that are held.
     small_data: usize,
-    /// The buffer holds units that wait for fewer of them.
+    /// The buffer holds units that can be observed once there is room for them.
     is_waiting: bool,
     has_begun: bool,
     /// The sender has ended, or nothing more is taken from it.
@@ -63,16 +62,17 @@ struct Held<F> {
 }
 
 impl<C: CommitPort> Pipe<C> {
-    pub(super) fn new(port: C, hold_bytes_max: usize) -> Self {
+    /// A pipe whose sender has sent `early` already.
+    pub(super) fn new(port: C, hold_bytes_max: usize, early: BytesMut) -> Self {
         Self {
             port,
-            buffer: BytesMut::new(),
+            is_waiting: !early.is_empty(),
+            buffer: early,
             held: VecDeque::new(),
             held_bytes: 0,
             out: VecDeque::new(),
             hold_bytes_max,
             small_data: 0,
-            is_waiting: false,
             has_begun: false,
             is_ended: false,
             written: 0,
@@ -80,7 +80,7 @@ impl<C: CommitPort> Pipe<C> {
     }
 
     /// What can be done now. Polls the receipt of the oldest held bytes alone: those behind it must wait for it anyway.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, from: &TcpStream, to: &TcpStream) -> Poll<Ready> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, from: &Link, to: &Link) -> Poll<Ready> {
         if let Some(front) = self.held.front_mut() {
             let Some(receipt) = &mut front.receipt else {
                 return Poll::Ready(Ready::Receipt(Ok(Receipt::Unrecorded)));
@@ -109,19 +109,12 @@ impl<C: CommitPort> Pipe<C> {
     }
 
     /// Reads once; `Ok(0)` is the sender's end.
-    pub(super) fn read(&mut self, from: &TcpStream, wanted: usize) -> io::Result<usize> {
+    pub(super) fn read(&mut self, from: &Link, wanted: usize) -> io::Result<usize> {
         let room = self.buffer.capacity() - self.buffer.len();
         if room < READ_BYTES / 4 || self.buffer.len() + room < wanted {
             self.buffer.reserve(READ_BYTES.max(wanted.saturating_sub(self.buffer.len())));
         }
-        let room = self.buffer.capacity() - self.buffer.len();
-        let read = from.try_read_buf(&mut self.buffer)?;
-        if 0 < read && read < room {
-            // A short read has emptied the socket: saying so here saves a read that would only find that out. What comes later makes an event of its own.
-            let _ =
-                from.try_io(Interest::READABLE, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into()));
-        }
-        Ok(read)
+        from.try_read(&mut self.buffer)
     }
 
     /// Small DATA frames that may still be held. What is held is released at once, so this bounds the burst that the receiver gets.
@@ -129,7 +122,7 @@ impl<C: CommitPort> Pipe<C> {
         HELD_SMALL_DATA_MAX.saturating_sub(self.small_data)
     }
 
-    /// Says whether the buffer holds units that only wait for that room.
+    /// Says whether the buffer holds units that can be observed without another read.
     pub(super) fn set_waiting(&mut self, is_waiting: bool) {
         self.is_waiting = is_waiting;
     }
@@ -161,6 +154,9 @@ impl<C: CommitPort> Pipe<C> {
 
     /// Puts a frame of attestry's own behind everything held.
     pub(super) fn inject(&mut self, frame: Vec<u8>) {
+        if frame.is_empty() {
+            return;
+        }
         self.hold(frame.into(), 0, Submission::default(), Vec::new());
     }
 
@@ -176,7 +172,7 @@ impl<C: CommitPort> Pipe<C> {
     }
 
     /// Writes once what was released.
-    pub(super) fn write(&mut self, to: &TcpStream) -> io::Result<()> {
+    pub(super) fn write(&mut self, to: &Link) -> io::Result<()> {
         let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
         let count = self.out.len().min(WRITE_SLICES);
         for (slice, bytes) in slices.iter_mut().zip(&self.out) {

@@ -1,24 +1,25 @@
-//! The relay of one connection: two pipes, the frames of each forwarded as they came, once their evidence is committed.
+//! The relay of one connection: two pipes, the bytes of each forwarded as they came, once their evidence is committed.
 //!
 //! Read top to bottom: what is ready (`turn`), what is done about it (`act`), and how it ends. One task drives both directions, so nothing here is shared or
-//! locked. Frames of attestry's own (GOAWAY at drain or at an unreadable peer) go through the same queues. Answering calls instead of forwarding them is `local`'s.
+//! locked. Which protocol is spoken only `session` knows. Frames of attestry's own (GOAWAY at drain or at an unreadable peer) go through the same queues. Answering
+//! calls instead of forwarding them is `local`'s.
 
 use super::CommitPort;
+use super::answers::Dialect;
+use super::detect::Early;
+use super::link::Link;
 use super::pipe::{Pipe, Ready};
 use super::session::{Session, Taken};
 use crate::capture::{Direction, Failure, Side, sender};
 use crate::entry::CommitError;
 use crate::http2::{code, frame};
 use crate::limits::{DRAIN_QUIET_MS, LINGER_MS};
-use socket2::SockRef;
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
 use std::io;
-use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 /// How a relayed connection came to its end.
@@ -43,19 +44,29 @@ pub(super) enum Goodbye {
 /// One connection, both ways.
 pub(super) struct Relay<'a, C: CommitPort> {
     session: &'a mut Session<C>,
-    client: &'a TcpStream,
-    upstream: &'a TcpStream,
+    client: &'a Link,
+    upstream: &'a Link,
     up: Pipe<C>,
     down: Pipe<C>,
     up_shut: bool,
     down_shut: bool,
+    /// The server takes no more bytes.
+    upstream_gone: bool,
     /// Why and by whom the connection ends; the first cause stands.
     cause: Option<(String, Side)>,
     /// Set once both sides have been sent a GOAWAY: how long they have to read it.
     goodbye: Option<Pin<Box<Sleep>>>,
     /// One side has reset its connection: the other's ends in a reset as well.
     is_reset: bool,
+    /// Set once one direction has ended and the other goes on.
+    half_closed: Option<HalfClosed<'a>>,
     drain: Drain,
+}
+
+/// A connection that only one side may still end in good order. The other may be gone without a word: NAT forgets half-closed connections.
+struct HalfClosed<'a> {
+    silent: Pin<Box<Sleep>>,
+    broken: Pin<Box<dyn Future<Output = ()> + 'a>>,
 }
 
 /// Where the connection stands in a drain.
@@ -76,13 +87,22 @@ struct Turn {
     drain: bool,
     /// A peer does not read its GOAWAY.
     overdue: bool,
+    /// The half that goes on has been silent for too long, or the peer that has ended is gone altogether.
+    half_closed: Option<&'static str>,
+    /// What TLS had left to send cannot be sent.
+    flush: Option<(Side, io::Error)>,
 }
 
 impl<'a, C: CommitPort> Relay<'a, C> {
-    pub(super) fn new(session: &'a mut Session<C>, client: &'a TcpStream, upstream: &'a TcpStream) -> Self {
-        let pipe = || Pipe::new(session.options.port.clone(), session.options.hold_bytes_max);
-        let (up, down) = (pipe(), pipe());
-        let drain = Drain::No(Box::pin(session.options.drain.started.clone().cancelled_owned()));
+    pub(super) fn new(
+        session: &'a mut Session<C>,
+        client: &'a Link,
+        upstream: &'a Link,
+        early: Early,
+    ) -> Self {
+        let pipe = |early| Pipe::new(session.options.port.clone(), session.options.hold_bytes_max, early);
+        let (up, down) = (pipe(early.client), pipe(early.server));
+        let drain = Drain::No(Box::pin(session.role.drain.started.clone().cancelled_owned()));
         let (up_shut, down_shut, is_reset, goodbye) = (false, false, false, None);
         Self {
             session,
@@ -92,9 +112,11 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             down,
             up_shut,
             down_shut,
+            upstream_gone: false,
             cause: None,
             goodbye,
             is_reset,
+            half_closed: None,
             drain,
         }
     }
@@ -120,9 +142,32 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             down: ready(self.down.poll(cx, self.upstream, self.client)),
             drain: self.poll_drain(cx),
             overdue: self.goodbye.as_mut().is_some_and(|limit| limit.as_mut().poll(cx).is_ready()),
+            half_closed: self.poll_half_closed(cx),
+            flush: self.poll_flush(cx),
         };
-        let nothing = turn.up.is_none() && turn.down.is_none() && !turn.drain && !turn.overdue;
-        if nothing { Poll::Pending } else { Poll::Ready(turn) }
+        let has_bytes = turn.up.is_some() || turn.down.is_some();
+        let has_more = turn.drain || turn.overdue || turn.half_closed.is_some() || turn.flush.is_some();
+        if has_bytes || has_more { Poll::Ready(turn) } else { Poll::Pending }
+    }
+
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Option<(Side, io::Error)> {
+        let failed = |link: &Link, cx: &mut Context<'_>| {
+            if let Poll::Ready(Err(error)) = link.poll_flush(cx) { Some(error) } else { None }
+        };
+        if let Some(error) = failed(self.client, cx) {
+            return Some((Side::Client, error));
+        }
+        // Said once: what the server says itself may still come.
+        let upstream = (!self.upstream_gone).then(|| failed(self.upstream, cx));
+        upstream.flatten().map(|error| (Side::Server, error))
+    }
+
+    fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
+        let half_closed = self.half_closed.as_mut()?;
+        if half_closed.broken.as_mut().poll(cx).is_ready() {
+            return Some("reset behind its end");
+        }
+        half_closed.silent.as_mut().poll(cx).is_ready().then_some("half-closed and silent (tcp.half_close_timeout_ms)")
     }
 
     fn act(&mut self, turn: Turn) -> Result<(), End> {
@@ -133,8 +178,15 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         if let Some(ready) = turn.up {
             self.act_on(Direction::ClientToServer, ready)?;
         }
+        if let Some((side, error)) = turn.flush {
+            let direction = if side == Side::Client { Direction::ServerToClient } else { Direction::ClientToServer };
+            self.write_failed(direction, &error)?;
+        }
         if turn.drain {
             self.advance_drain();
+        }
+        if let Some(why) = turn.half_closed {
+            return Err(self.give_up(why));
         }
         if turn.overdue {
             let (reason, side) = self.cause.take().unwrap_or_default();
@@ -150,6 +202,9 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         } else {
             (&mut self.up, self.client, self.upstream)
         };
+        if let Some(half_closed) = &mut self.half_closed {
+            half_closed.silent.as_mut().reset(Instant::now() + self.session.options.half_close_timeout);
+        }
         match ready {
             Ready::Receipt(Ok(_)) => {
                 for milestone in pipe.release() {
@@ -166,7 +221,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             Ready::Read | Ready::More if pipe.is_ended => pipe.give_place_back(),
             Ready::More => self.observe(direction),
             Ready::Read => {
-                let wanted = self.session.capture.reader(direction).bytes_wanted(pipe.buffered());
+                let wanted = self.session.bytes_wanted(direction, pipe.buffered());
                 match pipe.read(from, wanted) {
                     Ok(0) => {
                         pipe.give_place_back();
@@ -205,6 +260,13 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         }
     }
 
+    /// A half-closed connection is over: the side that still has an open half sees a reset.
+    fn give_up(&mut self, why: &str) -> End {
+        self.session.options.counters.half_closed_reaped.add(1);
+        let (before, side) = self.cause.take().unwrap_or_default();
+        End::Closed { reason: format!("{before}, then {why}"), side, how: Goodbye::Reset }
+    }
+
     /// One side cannot be read: both are told, behind everything that was read before.
     fn fail(&mut self, direction: Direction, failure: &Failure) {
         self.cause.get_or_insert((failure.reason.clone(), sender(direction)));
@@ -218,6 +280,8 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         self.up.end();
         self.down.end();
         if !self.session.speaks_http2() {
+            // There is no word for it in another protocol, and an end in good order would be taken for the sender's.
+            self.is_reset |= !self.session.answers.is_idle();
             return;
         }
         self.inject_down(to_client);
@@ -232,7 +296,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             return;
         }
         if !self.down.has_begun() {
-            self.down.inject(frame::settings(&[]));
+            self.down.inject(self.session.answers.preamble());
         }
         self.down.inject(frame);
     }
@@ -241,15 +305,18 @@ impl<'a, C: CommitPort> Relay<'a, C> {
     fn sender_ended(&mut self, direction: Direction) {
         let is_down = direction == Direction::ServerToClient;
         let side = sender(direction);
-        self.cause.get_or_insert_with(|| (format!("closed by the {}", name(side)), side));
+        let from = if is_down { self.upstream } else { self.client };
+        let how = if from.has_ended_in_good_order() { "" } else { " without TLS's close_notify" };
+        self.cause.get_or_insert_with(|| (format!("closed by the {}{how}", name(side)), side));
         let pipe = if is_down { &mut self.down } else { &mut self.up };
         let rest = pipe.take(pipe.buffered().len());
-        if !rest.is_empty() {
-            let now = self.session.options.clock.unix_nanos();
-            let observed = self.session.capture.truncated(direction, &rest, now);
-            pipe.hold(rest, 0, observed.submission, Vec::new());
+        let (submission, milestones) = self.session.sender_ended(direction, &rest);
+        if !rest.is_empty() || !submission.entries.is_empty() {
+            pipe.hold(rest, 0, submission, milestones);
         }
         pipe.is_ended = true;
+        let silent = Box::pin(sleep(self.session.options.half_close_timeout));
+        self.half_closed.get_or_insert_with(|| HalfClosed { silent, broken: Box::pin(from.broken()) });
     }
 
     /// The sender of `direction` has reset its connection. What it said before still goes on, as far as the receiver takes it soon; then it sees a reset too.
@@ -277,7 +344,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         // The server takes no more, but what it said last may still be on its way: the client shall have it.
         self.cause.get_or_insert_with(|| (format!("{} by the server", error.kind()), Side::Server));
         self.up.abandon();
-        self.up_shut = true;
+        (self.up_shut, self.upstream_gone) = (true, true);
         Ok(())
     }
 
@@ -288,16 +355,17 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             && !std::mem::replace(&mut self.up_shut, true)
             && !self.is_reset
         {
-            let _ = SockRef::from(self.upstream).shutdown(Shutdown::Write);
+            self.upstream.shutdown_write(self.client.has_ended_in_good_order());
         }
         if self.down.is_ended
             && self.down.is_empty()
             && !std::mem::replace(&mut self.down_shut, true)
             && !self.is_reset
         {
-            let _ = SockRef::from(self.client).shutdown(Shutdown::Write);
+            self.client.shutdown_write(self.upstream.has_ended_in_good_order());
         }
-        if !(self.up_shut && self.down_shut) {
+        let is_flushed = self.client.is_flushed() && (self.upstream_gone || self.upstream.is_flushed());
+        if !(self.up_shut && self.down_shut && is_flushed) {
             return None;
         }
         let (reason, side) = self.cause.take().unwrap_or_default();
@@ -318,7 +386,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
                 if expired.as_mut().poll(cx).is_ready() {
                     return true;
                 }
-                let is_idle = self.session.answers.is_empty() && self.up.is_empty() && self.down.is_empty();
+                let is_idle = self.session.answers.is_idle() && self.up.is_empty() && self.down.is_empty();
                 if !is_idle {
                     *quiet = None;
                     return false;
@@ -334,11 +402,11 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         match self.drain {
             Drain::No(_) => {
                 // Before the server's SETTINGS there can be no GOAWAY but with SETTINGS of our own, whose acknowledgement the server would get.
-                if self.down.has_begun() {
+                if self.down.has_begun() && self.session.answers.dialect() == Dialect::Http2 {
                     let goaway = self.session.answers.goaway_gracefully("attestry is stopping");
                     self.inject_down(goaway);
                 }
-                let expired = Box::pin(self.session.options.drain.expired.clone().cancelled_owned());
+                let expired = Box::pin(self.session.role.drain.expired.clone().cancelled_owned());
                 self.drain = Drain::Asked { expired, quiet: None };
             }
             Drain::Asked { .. } => {

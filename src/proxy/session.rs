@@ -1,24 +1,34 @@
-//! What one connection has in common, whether it is relayed or answered here: its capture, its open calls, its evidence.
+//! What one connection has in common, whatever it speaks and whoever answers it: its identity, its capture, its open calls, its evidence.
 
-use super::answers::Answers;
+use super::answers::{Answers, Dialect};
 use super::pipe::Pipe;
+use super::route::Role;
+use super::talk::Talk;
 use super::{CommitPort, Options};
-use crate::capture::{Connection, Direction, Ending, Failure, Ids, Observed, Side, Subject};
+use crate::capture::{
+    Connection, Direction, Ending, Http1, Ids, Milestone, Observed, Opaque, Side, Subject,
+};
 use crate::entry::{Body, CommitError, PendingEntry, Receipt, Submission};
-use crate::generated::v1;
-use crate::http2::{PREFACE, Prefix, code};
+use crate::generated::v1::{self, WireProtocol, connection_event};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
 
 /// One connection's state.
 pub(super) struct Session<C: CommitPort> {
     pub(super) options: Rc<Options<C>>,
-    pub(super) capture: Connection,
+    pub(super) role: Arc<Role>,
     pub(super) answers: Answers,
-    /// The client's preface has passed.
-    preface_passed: bool,
+    ids: Option<Ids>,
+    subject: Subject,
+    accepted: Instant,
+    /// What was found out about the connection and no entry says yet.
+    facts: Vec<v1::ConnectionEvent>,
+    /// `None` until the protocol is known.
+    talk: Option<Talk>,
 }
 
 /// What was taken from a pipe's buffer.
@@ -31,7 +41,7 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    fn nothing(observed: Observed) -> Self {
+    pub(super) fn nothing(observed: Observed) -> Self {
         Self { bytes: Bytes::new(), small_data: 0, observed }
     }
 }
@@ -40,18 +50,27 @@ impl Taken {
 pub(super) struct Opening {
     pub(super) client: SocketAddr,
     pub(super) listener: SocketAddr,
-    pub(super) upstream: Option<SocketAddr>,
+    pub(super) original: Option<SocketAddr>,
+    pub(super) upstream: String,
+    pub(super) connected: Option<SocketAddr>,
     /// Why it is answered here, where it is.
     pub(super) local_reason: String,
 }
 
 impl<C: CommitPort> Session<C> {
-    pub(super) fn new(options: Rc<Options<C>>) -> Self {
+    pub(super) fn new(options: Rc<Options<C>>, role: Arc<Role>) -> Self {
         let mut ids = Ids::random();
         let subject = Subject { connection: ids.connection(), verified_peer: String::new() };
-        let capture =
-            Connection::new(subject, options.policy.clone(), options.limits, ids, options.counters.clone());
-        Self { options, capture, answers: Answers::default(), preface_passed: false }
+        Self {
+            options,
+            role,
+            answers: Answers::default(),
+            ids: Some(ids),
+            subject,
+            accepted: Instant::now(),
+            facts: Vec::new(),
+            talk: None,
+        }
     }
 
     pub(super) fn now(&self) -> u64 {
@@ -67,79 +86,141 @@ impl<C: CommitPort> Session<C> {
 
     /// Commits that the connection is there: before the first byte of it goes on.
     pub(super) async fn opened(&mut self, opening: Opening) -> Result<Receipt, CommitError> {
+        let text = |address: Option<SocketAddr>| address.map(|a| a.to_string()).unwrap_or_default();
         let body = v1::ConnectionOpened {
-            connection: self.capture.id(),
-            interception: v1::connection_opened::Interception::Fixed.into(),
+            connection: self.subject.connection,
+            interception: self.role.route.interception().into(),
+            traffic: self.role.traffic.into(),
             client_address: opening.client.to_string(),
             listener_address: opening.listener.to_string(),
-            upstream: self.options.upstream.to_string(),
-            upstream_address: opening.upstream.map(|address| address.to_string()).unwrap_or_default(),
+            original_destination: text(opening.original),
+            upstream: opening.upstream,
+            upstream_address: text(opening.connected),
             captured_unix_nanos: self.now(),
             local_reason: opening.local_reason,
-            ..Default::default()
         };
         let entries = vec![PendingEntry::new(&Body::ConnectionOpened(body))];
         self.commit(Submission { entries, wire_bytes: 0 }).await
     }
 
+    /// Notes something about the connection; it is committed with, and before, the first evidence of what is said on it.
+    pub(super) fn note(&mut self, fact: v1::ConnectionEvent) {
+        self.facts.push(fact);
+    }
+
+    /// Notes one side's TLS; a client that it has verified stands in each entry from here on.
+    pub(super) fn note_tls(&mut self, tls: v1::Tls) {
+        if let Some(peer) = tls.verified_peer.as_ref().filter(|_| tls.side() == Side::Client) {
+            self.subject.verified_peer = name_of(peer);
+        }
+        let kind = connection_event::Type::Tls.into();
+        self.note(v1::ConnectionEvent { r#type: kind, tls: Some(tls), ..Default::default() });
+    }
+
+    /// Says what is spoken from here on, and how that was found.
+    pub(super) fn begin(&mut self, protocol: WireProtocol, reason: String) {
+        let kind = connection_event::Type::Protocol.into();
+        self.note(v1::ConnectionEvent {
+            r#type: kind,
+            protocol: protocol.into(),
+            reason,
+            ..Default::default()
+        });
+        let ids = self.ids.take().unwrap_or_else(Ids::random);
+        let options = &self.options;
+        let (subject, policy, limits, counters) =
+            (self.subject.clone(), options.policy.clone(), options.limits, Arc::clone(&options.counters));
+        self.talk = Some(match protocol {
+            WireProtocol::Http2 => Talk::http2(Connection::new(subject, policy, limits, ids, counters)),
+            WireProtocol::Http1 => {
+                let capture = Http1::new(subject, policy, limits, ids, counters, options.on_unreadable);
+                Talk::Http1(Box::new(capture))
+            }
+            _ => Talk::Opaque(Opaque::new(subject, policy, counters)),
+        });
+        self.answers = Answers::of(match protocol {
+            WireProtocol::Http2 => Dialect::Http2,
+            WireProtocol::Http1 => Dialect::Http1,
+            _ => Dialect::Opaque,
+        });
+    }
+
     /// Commits the connection's end. A ledger that refuses has no place for it, and says so in its gap entry.
     pub(super) async fn closed(&mut self, reason: String, side: Side, to_server: u64, to_client: u64) {
-        let ending = Ending {
-            reason,
-            side,
-            bytes_to_server: to_server,
-            bytes_to_client: to_client,
-            duration_nanos: 0,
-        };
+        let duration_nanos = u64::try_from(self.accepted.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let ending =
+            Ending { reason, side, bytes_to_server: to_server, bytes_to_client: to_client, duration_nanos };
         let now = self.now();
-        let submission = self.capture.close(ending, now);
+        let mut submission = self.talk().close(ending, now);
+        self.say_facts(&mut submission, Direction::ClientToServer, now);
         if let Err(error) = self.commit(submission).await {
             tracing::debug!(%error, "the end of a connection is not in the ledger");
         }
     }
 
-    /// Takes what the pipe has read as far as it consists of complete units, and observes it; `None` where more must be read first.
-    pub(super) fn observe(&mut self, pipe: &mut Pipe<C>, direction: Direction) -> Option<Taken> {
-        let room = pipe.small_data_room();
-        pipe.set_waiting(room == 0 && !pipe.buffered().is_empty());
-        if room == 0 {
-            return None;
-        }
-        let now = self.now();
-        if direction == Direction::ClientToServer && !self.preface_passed {
-            return self.preface(pipe, now);
-        }
-        match self.capture.reader(direction).prefix(pipe.buffered(), room) {
-            Ok(Prefix { len: 0, .. }) => None,
-            Ok(Prefix { len, small_data }) => {
-                let chunk = pipe.take(len);
-                let observed = self.capture.observe(direction, &chunk, now);
-                Some(Taken { bytes: chunk.slice(..observed.forward), small_data, observed })
-            }
-            Err(error) => Some(Taken::nothing(self.capture.refuse(direction, &error, now))),
-        }
+    /// Bytes that the buffer must have room for.
+    pub(super) fn bytes_wanted(&mut self, direction: Direction, buffered: &[u8]) -> usize {
+        self.talk().bytes_wanted(direction, buffered)
     }
 
-    /// The client's first 24 bytes (RFC 9113 section 3.4). Another protocol shows at its first byte that differs.
-    fn preface(&mut self, pipe: &mut Pipe<C>, now: u64) -> Option<Taken> {
-        let length = pipe.buffered().len().min(PREFACE.len());
-        if pipe.buffered()[..length] != PREFACE[..length] {
-            let reason = "the client does not speak HTTP/2 (its first bytes are not the preface of RFC 9113 section 3.4)";
-            let failure = Failure { code: code::PROTOCOL_ERROR, reason: reason.into() };
-            return Some(Taken::nothing(self.capture.not_readable(Direction::ClientToServer, failure, now)));
-        }
-        if length < PREFACE.len() {
-            return None;
-        }
-        self.preface_passed = true;
-        let forward = PREFACE.len();
-        let observed =
-            Observed { submission: Submission::default(), forward, milestones: Vec::new(), failure: None };
-        Some(Taken { bytes: pipe.take(forward), small_data: 0, observed })
+    /// Takes what the pipe has read as far as it can be observed, and observes it; `None` where more must be read first.
+    pub(super) fn observe(&mut self, pipe: &mut Pipe<C>, direction: Direction) -> Option<Taken> {
+        let now = self.now();
+        let mut taken = self.talk().take(pipe, direction, now)?;
+        self.say_facts(&mut taken.observed.submission, direction, now);
+        Some(taken)
+    }
+
+    /// The sender of `direction` has ended, and left `rest` unfinished.
+    pub(super) fn sender_ended(&mut self, direction: Direction, rest: &Bytes) -> (Submission, Vec<Milestone>) {
+        let now = self.now();
+        let Observed { mut submission, milestones, .. } = self.talk().sender_ended(direction, rest, now);
+        self.say_facts(&mut submission, direction, now);
+        (submission, milestones)
+    }
+
+    /// Records that attestry answers these calls itself.
+    pub(super) fn answered(&mut self, streams: &[u32], reason: &str) -> Submission {
+        let now = self.now();
+        self.talk().answered(streams, reason, now)
     }
 
     /// Whether the client has shown that it speaks HTTP/2.
     pub(super) fn speaks_http2(&self) -> bool {
-        self.preface_passed
+        matches!(self.talk, Some(Talk::Http2 { preface_passed: true, .. }))
     }
+
+    /// Whether nothing is known of what is said, so that nothing can be answered.
+    pub(super) fn speaks_opaque(&self) -> bool {
+        self.answers.dialect() == Dialect::Opaque
+    }
+
+    /// A connection that ends before its protocol is known ends as an opaque one without bytes.
+    fn talk(&mut self) -> &mut Talk {
+        let (subject, options) = (&self.subject, &self.options);
+        let opaque = || Opaque::new(subject.clone(), options.policy.clone(), Arc::clone(&options.counters));
+        self.talk.get_or_insert_with(|| Talk::Opaque(opaque()))
+    }
+
+    fn say_facts(&mut self, submission: &mut Submission, direction: Direction, now: u64) {
+        if self.facts.is_empty() || submission.entries.is_empty() {
+            return;
+        }
+        let body = v1::ConnectionEvents {
+            connection: self.subject.connection,
+            direction: direction.into(),
+            captured_unix_nanos: now,
+            events: std::mem::take(&mut self.facts),
+        };
+        submission.entries.insert(0, PendingEntry::new(&Body::ConnectionEvents(body)));
+    }
+}
+
+/// How an entry names a verified peer in a few words.
+fn name_of(peer: &v1::VerifiedPeer) -> String {
+    if !peer.spiffe_id.is_empty() {
+        return peer.spiffe_id.clone();
+    }
+    let digest = peer.certificate_sha256.iter().map(|byte| format!("{byte:02x}"));
+    format!("sha256:{}", digest.collect::<String>())
 }

@@ -1,17 +1,24 @@
 //! The connection stack, in one function, and the service at its end: what happens to an accepted connection, from the top.
 
 use super::CommitPort;
-use super::connect::{Upstream, connect};
+use super::connect::connect;
+use super::detect::{Bounds, Early, Found, detect};
+use super::link::{Link, TcpOptions};
 use super::local;
 use super::relay::{End, Goodbye, Relay};
+use super::route::{Role, Way, way};
+use super::secure::{ClientTls, Insecure, Secured, UpstreamTls, note_passthrough, secure};
 use super::session::{Opening, Session};
-use crate::capture::{Limits, Policy, Side};
+use super::turned_away::{TurnedAway, Why};
+use crate::capture::{Limits, OnUnreadable, Policy, Side};
 use crate::clock::Clock;
 use crate::counters::Counters;
-use crate::entry::{Body, CommitError, PendingEntry, Submission};
-use crate::generated::v1;
+use crate::entry::CommitError;
+use crate::generated::v1::{self, WireProtocol, connection_event};
+use crate::limits::{LOCAL_ANSWERS_MS, TURN_AWAY_MS};
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -32,6 +39,8 @@ pub struct Accepted {
     pub client_address: SocketAddr,
     /// Its near end.
     pub listener_address: SocketAddr,
+    /// What its listener is for.
+    pub role: Arc<Role>,
 }
 
 /// The two steps of a drain.
@@ -43,19 +52,31 @@ pub struct DrainSignals {
     pub expired: CancellationToken,
 }
 
-/// What the data path is told.
+/// What the data path is told, whatever listener a connection came by.
 #[derive(Clone)]
 pub struct Options<C> {
-    /// Where every connection goes.
-    pub upstream: Upstream,
-    /// Longest wait for a connection to it.
+    /// Longest wait for a connection to an upstream.
     pub connect_timeout: Duration,
+    /// Longest time for one TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Silence after which a half-closed connection is given up.
+    pub half_close_timeout: Duration,
     /// Bytes held in one direction of one connection.
     pub hold_bytes_max: usize,
     /// What a connection may make attestry remember.
     pub limits: Limits,
     /// Connections at a time, in all workers.
     pub connections_max: usize,
+    /// Places for TLS handshakes, in all workers.
+    pub handshakes: Arc<Semaphore>,
+    /// How long an undecided connection is asked what it speaks.
+    pub detect: Bounds,
+    /// What happens to what cannot be read.
+    pub on_unreadable: OnUnreadable,
+    /// For every socket.
+    pub tcp: TcpOptions,
+    /// The listeners of this process, to which nothing may be forwarded.
+    pub own_addresses: Arc<[SocketAddr]>,
     /// What is kept of a call.
     pub policy: Policy,
     /// The ledger.
@@ -64,8 +85,8 @@ pub struct Options<C> {
     pub clock: Arc<dyn Clock>,
     /// Totals.
     pub counters: Arc<Counters>,
-    /// The end.
-    pub drain: DrainSignals,
+    /// Connections turned away since that was last said in the ledger.
+    pub turned_away: Arc<TurnedAway>,
 }
 
 type Served = Pin<Box<dyn Future<Output = Result<(), Infallible>>>>;
@@ -81,76 +102,212 @@ pub(super) fn stack<C: CommitPort>(
         .layer_fn(move |inner| TurnAway { inner, options: Rc::clone(&options), has_room: false })
         .map_future(|served| Box::pin(served) as Served)
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(places))
-        // Detection of protocols, TLS and original destinations belong here, between the limit and the relay.
         .service(service_fn(move |accepted| serve(Rc::clone(&relay), accepted)))
 }
 
 /// Serves one connection to its end.
 async fn serve<C: CommitPort>(options: Rc<Options<C>>, accepted: Accepted) -> Result<(), Infallible> {
-    options.counters.connections_accepted.add(1);
-    options.counters.connections_open.enter();
-    let counters = Arc::clone(&options.counters);
-    let mut session = Session::new(options);
-    serve_session(&mut session, accepted).await;
+    let (counters, role) = (Arc::clone(&options.counters), Arc::clone(&accepted.role));
+    counters.connections_accepted.add(1);
+    counters.connections_open.enter();
+    role.open.send_modify(|open| *open += 1);
+    serve_connection(options, accepted).await;
+    role.open.send_modify(|open| *open -= 1);
     counters.connections_open.leave();
     Ok(())
 }
 
-async fn serve_session<C: CommitPort>(session: &mut Session<C>, accepted: Accepted) {
-    let Accepted { client, client_address, listener_address } = accepted;
-    let options = Rc::clone(&session.options);
-    let connecting = connect(&options.upstream, options.connect_timeout);
+/// The steps of one connection: where to, is it there, is it in the ledger, what does it speak, what of that is TLS; then it is relayed.
+async fn serve_connection<C: CommitPort>(options: Rc<Options<C>>, accepted: Accepted) {
+    let Accepted { client, client_address, listener_address, role } = accepted;
+    // First, because a connection that leads back to attestry may not open another.
+    let way = match way(&role, &client, client_address, listener_address, &options.own_addresses) {
+        Ok(way) => way,
+        Err(no_way) => {
+            options.turned_away.add(Why::NoWay, &no_way.to_string(), options.clock.unix_nanos());
+            return drop(client.set_zero_linger());
+        }
+    };
+    // At once, without a byte of the client's: the server may be the one that speaks first.
+    let connecting = connect(&way, options.tcp, options.connect_timeout);
     // A drain does not wait for an upstream that does not answer: its client has not been promised anything yet.
-    let Some(upstream) = options.drain.expired.run_until_cancelled(connecting).await else { return };
-    let upstream = upstream.inspect_err(|error| {
-        options.counters.upstream_connect_failures.add(1);
-        tracing::warn!(%error, "calls are answered UNAVAILABLE");
-    });
+    let Some(upstream) = role.drain.expired.run_until_cancelled(connecting).await else { return };
+    let session = &mut Session::new(Rc::clone(&options), Arc::clone(&role));
     let opening = Opening {
         client: client_address,
         listener: listener_address,
-        upstream: upstream.as_ref().ok().and_then(|upstream| upstream.peer_addr().ok()),
+        original: way.original,
+        upstream: way.upstream.to_string(),
+        connected: upstream.as_ref().ok().and_then(|upstream| upstream.peer_addr().ok()),
         local_reason: upstream.as_ref().err().map(ToString::to_string).unwrap_or_default(),
     };
-    // The connection is in the ledger before the first byte of it goes on.
-    let opened = session.opened(opening).await;
-    match (upstream, opened) {
-        (Ok(upstream), Ok(_)) => relay(session, client, upstream).await,
-        (Err(error), _) => answer_here(session, &client, &error.to_string()).await,
-        (Ok(_), Err(error)) => answer_here(session, &client, &refusal(&error)).await,
+    let upstream = match upstream {
+        Ok(upstream) => upstream,
+        Err(error) => {
+            options.counters.upstream_connect_failures.add(1);
+            tracing::warn!(%error, "a connection cannot be forwarded");
+            let _ = session.opened(opening).await;
+            return unreachable(session, client, &way, &error.to_string()).await;
+        }
+    };
+    // The connection is in the ledger before the first byte of it goes on; meanwhile whoever speaks shows what is spoken.
+    let (mut early, client, upstream) = (Early::default(), Link::Plain(client), Link::Plain(upstream));
+    let finding = find(&options, &role, &way, &client, &upstream, &mut early);
+    let (opened, found) = tokio::join!(session.opened(opening), role.drain.expired.run_until_cancelled(finding));
+    let Some(found) = found else { return session.closed("drained".into(), Side::Attestry, 0, 0).await };
+    if let Err(error) = opened {
+        return answer_here(session, client, found, early, &refusal(&error)).await;
+    }
+    let (Link::Plain(client), Link::Plain(upstream)) = (client, upstream) else { return };
+    let secured = secure(session, client, upstream, &way.upstream.host(), found, &mut early).await;
+    match secured {
+        Ok(secured) => relay(session, &way, secured, early).await,
+        Err(Insecure::Failed(reason)) => session.closed(reason, Side::Attestry, 0, 0).await,
+        Err(Insecure::NoPlace) => {
+            let reason = "all places for TLS handshakes are in use (limits.handshakes_max)";
+            options.turned_away.add(Why::NoHandshakePlace, reason, options.clock.unix_nanos());
+            session.closed(reason.into(), Side::Attestry, 0, 0).await;
+        }
     }
 }
 
-async fn answer_here<C: CommitPort>(session: &mut Session<C>, client: &TcpStream, reason: &str) {
-    let written = local::answer_new(session, client, reason).await;
-    session.closed(reason.to_owned(), Side::Attestry, 0, written).await;
-    local::linger(client).await;
+/// Finds out what is spoken, unless the configuration says that nobody should ask.
+async fn find<C: CommitPort>(
+    options: &Options<C>,
+    role: &Role,
+    way: &Way,
+    client: &Link,
+    upstream: &Link,
+    early: &mut Early,
+) -> Found {
+    if role.opaque_ports.contains(&way.upstream.port()) {
+        return Found::Opaque(OPAQUE_PORT.into());
+    }
+    // A server that waits for a handshake says nothing before it, whatever its protocol.
+    let speaks = role.tls.upstream != UpstreamTls::Originate;
+    detect(client, speaks.then_some(upstream), early, options.detect).await
 }
 
-async fn relay<C: CommitPort>(session: &mut Session<C>, client: TcpStream, upstream: TcpStream) {
-    let (end, up, mut down) = Relay::new(session, &client, &upstream).run().await;
+const OPAQUE_PORT: &str = "the destination's port is in opaque_ports";
+
+/// The upstream is not there. A client whose own call this would have been learns it as it would have: its connection breaks, before anything of it was read.
+/// One that dialled attestry is answered in its protocol.
+async fn unreachable<C: CommitPort>(session: &mut Session<C>, client: TcpStream, way: &Way, reason: &str) {
+    let client = Link::Plain(client);
+    if way.original.is_some() {
+        client.reset();
+        return session.closed(reason.to_owned(), Side::Attestry, 0, 0).await;
+    }
+    let mut early = Early::default();
+    let limit = Bounds { timeout: Duration::from_millis(LOCAL_ANSWERS_MS), ..session.options.detect };
+    let found = detect(&client, None, &mut early, limit).await;
+    answer_here(session, client, found, early, reason).await;
+}
+
+/// Answers the calls of a connection of which nothing goes upstream.
+async fn answer_here<C: CommitPort>(
+    session: &mut Session<C>,
+    client: Link,
+    found: Found,
+    early: Early,
+    reason: &str,
+) {
+    let protocol = match &found {
+        Found::Http2 => WireProtocol::Http2,
+        Found::Http1 => WireProtocol::Http1,
+        Found::Tls(_) | Found::Opaque(_) | Found::Broken { .. } => {
+            client.reset();
+            return session.closed(reason.to_owned(), Side::Attestry, 0, 0).await;
+        }
+    };
+    session.begin(protocol, how(&found));
+    let written = local::answer_new(session, &client, early.client, reason).await;
+    session.closed(reason.to_owned(), Side::Attestry, 0, written).await;
+    local::linger(client.tcp()).await;
+}
+
+fn how(found: &Found) -> String {
+    match found {
+        Found::Http2 => "the client's preface".into(),
+        Found::Http1 => "a request line".into(),
+        Found::Tls(_) => "a ClientHello, passed on unopened".into(),
+        Found::Opaque(reason) => reason.clone(),
+        Found::Broken { error, .. } => error.to_string(),
+    }
+}
+
+/// Begins the capture of what was found; or says why it must not go on.
+fn begin<C: CommitPort>(session: &mut Session<C>, found: &Found, is_tls: bool) -> Result<(), String> {
+    let (requires_tls, refuses) = (
+        session.role.tls.client == ClientTls::Require,
+        session.options.on_unreadable == OnUnreadable::Refuse,
+    );
+    let unreadable = match found {
+        _ if requires_tls && !is_tls => Some("the client does not speak TLS, and client_tls is \"require\"".to_owned()),
+        Found::Opaque(reason) if refuses && reason != OPAQUE_PORT => Some(format!("not readable: {reason}")),
+        Found::Tls(_) if refuses => Some("not readable: TLS that is passed on unopened".to_owned()),
+        _ => None,
+    };
+    if let Found::Tls(hello) = found {
+        note_passthrough(session, hello);
+    }
+    if let Some(reason) = unreadable {
+        let kind = connection_event::Type::NotReadable.into();
+        session.note(v1::ConnectionEvent { r#type: kind, reason: reason.clone(), ..Default::default() });
+        return Err(reason);
+    }
+    let protocol = match found {
+        Found::Http2 => WireProtocol::Http2,
+        Found::Http1 => WireProtocol::Http1,
+        Found::Tls(_) => WireProtocol::TlsPassthrough,
+        Found::Opaque(_) | Found::Broken { .. } => WireProtocol::Opaque,
+    };
+    session.begin(protocol, how(found));
+    Ok(())
+}
+
+async fn relay<C: CommitPort>(session: &mut Session<C>, way: &Way, secured: Secured, early: Early) {
+    let Secured { client, upstream, found } = secured;
+    if let Found::Broken { by_client, error } = &found {
+        let side = if *by_client { Side::Client } else { Side::Server };
+        let reason = format!("{} by the {}", error.kind(), if *by_client { "client" } else { "server" });
+        client.reset();
+        upstream.reset();
+        return session.closed(reason, side, 0, 0).await;
+    }
+    if let Err(reason) = begin(session, &found, matches!(client, Link::Tls(_))) {
+        tracing::warn!(upstream = %way.upstream, reason, "a connection is refused");
+        client.reset();
+        upstream.reset();
+        return session.closed(reason, Side::Attestry, 0, 0).await;
+    }
+    let (end, up, mut down) = Relay::new(session, &client, &upstream, early).run().await;
     let (reason, side, how) = match end {
         End::Closed { reason, side, how } => (reason, side, how),
         End::Refused(reason) => {
             let reason = refusal(&CommitError::Refusing(reason));
             let to_server = up.written;
+            let is_cut = session.answers.is_in_response() || session.speaks_opaque();
             down.continue_locally(up);
             // Nothing more goes upstream; that the connection ends is all that the server learns.
             drop(upstream);
+            if is_cut {
+                client.reset();
+                return session.closed(reason, Side::Attestry, to_server, down.written).await;
+            }
             let written = local::answer_rest(session, &client, down, &reason).await;
             session.closed(reason, Side::Attestry, to_server, written).await;
-            return local::linger(&client).await;
+            return local::linger(client.tcp()).await;
         }
     };
     if how == Goodbye::Reset {
-        let _ = client.set_zero_linger();
-        let _ = upstream.set_zero_linger();
-        drop((client, upstream));
+        client.reset();
+        upstream.reset();
         return session.closed(reason, side, up.written, down.written).await;
     }
     session.closed(reason, side, up.written, down.written).await;
     if how == Goodbye::Spoken {
-        local::linger(&client).await;
+        local::linger(client.tcp()).await;
     }
 }
 
@@ -187,25 +344,26 @@ where
     }
 }
 
+/// Tells a client in its own protocol that there is no room, if it says soon which that is and not too many are told already.
 async fn turn_away<C: CommitPort>(options: Rc<Options<C>>, accepted: Accepted) -> Result<(), Infallible> {
     options.counters.connections_refused.add(1);
     let reason =
         format!("attestry: all {} connections are in use (limits.connections_max)", options.connections_max);
-    let mut session = Session::new(options);
-    let event = v1::ConnectionEvent {
-        r#type: v1::connection_event::Type::BoundBroken.into(),
-        code: crate::http2::code::ENHANCE_YOUR_CALM,
-        reason: format!("{reason}; turned away {}", accepted.client_address),
-        ..Default::default()
+    options.turned_away.add(Why::NoPlace, &reason, options.clock.unix_nanos());
+    let client = Link::Plain(accepted.client);
+    let Some(_place) = options.turned_away.place() else {
+        client.reset();
+        return Ok(());
     };
-    let body = v1::ConnectionEvents {
-        connection: session.capture.id(),
-        captured_unix_nanos: session.now(),
-        events: vec![event],
-        ..Default::default()
-    };
-    let entries = vec![PendingEntry::new(&Body::ConnectionEvents(body))];
-    let _ = session.commit(Submission { entries, wire_bytes: 0 }).await;
-    local::turn_away(&accepted.client, &reason).await;
+    let (mut early, limit) = (Early::default(), Duration::from_millis(TURN_AWAY_MS));
+    let found = detect(&client, None, &mut early, Bounds { timeout: limit, ..options.detect }).await;
+    match local::no_room(&found, &reason) {
+        Some(words) => {
+            // A fresh socket takes these few bytes whole.
+            let _ = client.try_write_vectored(&[io::IoSlice::new(&words)]);
+            local::linger(client.tcp()).await;
+        }
+        None => client.reset(),
+    }
     Ok(())
 }

@@ -8,8 +8,9 @@
 //! connections that are open at a time. Of several events that could end a call, the one captured first
 //! decides its status. Order and choice of what is listed are `order`'s and `filter`'s.
 
+use super::connections::{self, Connection};
 use super::filter::CallPrefix;
-use super::outcome::{Outcome, Response, Status};
+use super::outcome::{Outcome, Response, Status, WebTrailers};
 use super::payload::{self, Beside};
 use super::reader::Record;
 use crate::entry::Body;
@@ -30,15 +31,6 @@ impl fmt::Display for CallId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
     }
-}
-
-/// Who talked over a connection.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Connection {
-    /// The client, as "ip:port"; empty where the connection's first entry was not read.
-    pub client_address: String,
-    /// The upstream as configured.
-    pub upstream: String,
 }
 
 /// How far a call came.
@@ -85,27 +77,31 @@ pub struct CallSummary {
     pub call: CallId,
     /// Id of its connection.
     pub connection_id: u64,
-    /// Who talked.
+    /// Who talked, as far as it was known when the call began.
     pub connection: Arc<Connection>,
-    /// Its stream on the connection.
+    /// The client as TLS has verified it; empty where it has proved nothing.
+    pub verified_peer: String,
+    /// Its stream on the connection; in HTTP/1 the number of the request.
     pub stream: u32,
     /// When its first event was captured.
     pub started_unix_nanos: u64,
     /// From the first event to the one that ended it, in nanoseconds.
     pub duration_nanos: Option<u64>,
-    /// gRPC, or other HTTP/2.
+    /// gRPC, gRPC-Web, or other HTTP.
     pub protocol: Protocol,
     /// The `:path`; empty where the beginning of the call is missing.
     pub method: String,
+    /// The `:method`; empty where it is not recorded.
+    pub http_method: String,
     /// The `:authority`, else `host`.
     pub authority: String,
     /// How it ended; `None` while it is open, and where nobody ended it.
     pub status: Option<Status>,
     /// What came with the status.
     pub status_message: String,
-    /// Messages begun, from the client and from the server.
+    /// Messages begun, from the client and from the server; the trailers of gRPC-Web are none.
     pub messages: [u64; 2],
-    /// Bytes of them, without gRPC's prefixes.
+    /// Bytes of them, without prefixes.
     pub bytes: [u64; 2],
     /// How far it came.
     pub state: State,
@@ -117,6 +113,17 @@ pub struct CallSummary {
     pub first_index: u64,
     /// Its last entry, so far.
     pub last_index: u64,
+}
+
+impl CallSummary {
+    /// What was called: the path, with HTTP's method before it where it says something.
+    pub fn method_in_words(&self) -> String {
+        if self.protocol == Protocol::Http && !self.http_method.is_empty() {
+            format!("{} {}", self.http_method, self.method)
+        } else {
+            self.method.clone()
+        }
+    }
 }
 
 /// Folds entries into calls.
@@ -140,6 +147,7 @@ type Key = (u64, CallId);
 struct Tracked {
     summary: CallSummary,
     response: Response,
+    web_trailers: WebTrailers,
     client_ended: bool,
     server_ended: bool,
     /// The sequence number of the event that decided the status.
@@ -162,9 +170,9 @@ impl CallFold {
     pub fn push(&mut self, record: &Record) {
         match &record.body {
             Body::ConnectionOpened(opened) => {
-                let (client_address, upstream) = (opened.client_address.clone(), opened.upstream.clone());
-                self.connections.insert(opened.connection, Arc::new(Connection { client_address, upstream }));
+                self.connections.insert(opened.connection, Arc::new(Connection::opened(opened)));
             }
+            Body::ConnectionEvents(events) => self.connection_events(events),
             Body::ConnectionClosed(closed) => {
                 self.connections.remove(&closed.connection);
                 let first = (closed.connection, CallId([0; 16]));
@@ -201,6 +209,13 @@ impl CallFold {
     pub fn finish(mut self) -> Vec<CallSummary> {
         self.finished.extend(self.calls.into_values().map(|tracked| tracked.summary));
         self.finished
+    }
+
+    /// Calls that began before keep what was known then.
+    fn connection_events(&mut self, events: &v1::ConnectionEvents) {
+        for event in events.events.iter().filter(|event| connections::is_news(event)) {
+            Arc::make_mut(self.connections.entry(events.connection).or_default()).learn(event);
+        }
     }
 
     fn call_events(&mut self, record: &Record, events: &v1::CallEvents) {
@@ -255,11 +270,13 @@ impl Tracked {
             call,
             connection_id: events.connection,
             connection,
+            verified_peer: events.verified_peer.clone(),
             stream: events.stream,
             started_unix_nanos: events.captured_unix_nanos,
             duration_nanos: None,
             protocol: events.protocol(),
             method: String::new(),
+            http_method: String::new(),
             authority: String::new(),
             status: None,
             status_message: String::new(),
@@ -274,8 +291,9 @@ impl Tracked {
         Self {
             summary,
             response: Response::default(),
-            // A pushed response has an even stream, and the server's promise for its request.
-            client_ended: events.stream.is_multiple_of(2),
+            web_trailers: WebTrailers::default(),
+            // A pushed response of HTTP/2 has an even stream, and the server's promise for its request.
+            client_ended: events.stream.is_multiple_of(2) && events.direction() == Direction::ServerToClient,
             server_ended: false,
             decided_at: None,
             closed: false,
@@ -293,14 +311,25 @@ impl Tracked {
         for ((event, beside), sequence) in events.events.iter().zip(beside).zip(events.sequence..) {
             self.header(event, &beside);
             if let Some(segment) = &event.message {
-                let way = way(events.direction());
-                let messages = &mut self.summary.messages[way];
-                *messages = (*messages).max(segment.message.saturating_add(1));
-                let bytes = &mut self.summary.bytes[way];
-                *bytes = bytes.saturating_add(segment.length);
+                self.segment(events.direction(), segment, beside.data.as_deref());
             }
             self.end(event, sequence, events.captured_unix_nanos);
         }
+    }
+
+    fn segment(&mut self, direction: Direction, segment: &v1::MessageSegment, data: Option<&[u8]>) {
+        let is_answer = direction == Direction::ServerToClient;
+        if is_answer && self.summary.protocol == Protocol::GrpcWeb && self.web_trailers.take(segment, data) {
+            if segment.end {
+                self.response.read_web_trailers(&self.web_trailers);
+            }
+            return;
+        }
+        let way = usize::from(is_answer);
+        let messages = &mut self.summary.messages[way];
+        *messages = (*messages).max(segment.message.saturating_add(1));
+        let bytes = &mut self.summary.bytes[way];
+        *bytes = bytes.saturating_add(segment.length);
     }
 
     fn header(&mut self, event: &v1::Event, beside: &Beside) {
@@ -312,9 +341,11 @@ impl Tracked {
                     payload::value(&fields, name).map(|value| String::from_utf8_lossy(value).into_owned())
                 };
                 self.summary.method = text(":path").unwrap_or_default();
+                self.summary.http_method = text(":method").unwrap_or_default();
                 self.summary.authority = text(":authority").or_else(|| text("host")).unwrap_or_default();
             }
             EventType::ServerHeader | EventType::ServerTrailer => self.response.read(&fields),
+            EventType::ServerInformational => self.response.read_informational(&fields),
             _ => {}
         }
     }
@@ -358,9 +389,4 @@ impl Tracked {
         self.summary.duration_nanos =
             Some(captured_unix_nanos.saturating_sub(self.summary.started_unix_nanos));
     }
-}
-
-/// Where a direction's numbers stand in the arrays of a summary: 0 from the client, 1 from the server.
-fn way(direction: Direction) -> usize {
-    usize::from(direction == Direction::ServerToClient)
 }

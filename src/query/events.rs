@@ -6,10 +6,12 @@
 use super::outcome::{code_name, side_name};
 use super::payload;
 use super::reader::Record;
-use super::text::{hex, printable, printable_bytes, rfc3339_millis};
+use super::text::{duration, hex, printable, printable_bytes, rfc3339_millis, size_in_words};
 use super::timeline::{Step, steps};
+use super::words::{interception_name, tls_in_words, traffic_name, wire_protocol_name};
 use crate::entry::Body;
-use crate::generated::v1::{self, Direction, EventType, connection_event};
+use crate::generated::v1::connection_opened::Interception;
+use crate::generated::v1::{self, Direction, EventType, Protocol, connection_event};
 use crate::grpc;
 
 /// Digits of a call's id, or of a connection's, in front of a line.
@@ -72,8 +74,13 @@ pub(super) fn in_words(step: &Step) -> String {
         value.map(printable_bytes).unwrap_or_default()
     };
     let detail = match event.r#type() {
+        EventType::ClientHeader if step.protocol == Protocol::Http => {
+            format!("{} {}", field(":method"), field(":path")).trim_start().to_owned()
+        }
         EventType::ClientHeader => field(":path"),
-        EventType::ServerInformational | EventType::ServerHeader => field(":status"),
+        EventType::ServerInformational | EventType::ServerHeader => {
+            format!("{} {}", field(":status"), field(":reason"))
+        }
         EventType::ServerTrailer => trailer(&field("grpc-status"), step),
         EventType::ClientMessage | EventType::ServerMessage => {
             event.message.as_ref().map_or_else(String::new, segment)
@@ -112,14 +119,30 @@ fn connection_name(connection: u64) -> String {
 }
 
 fn connection_event(event: &v1::ConnectionEvent) -> String {
-    let reason = printable(&event.reason);
-    match event.r#type() {
+    let (reason, kind) = (printable(&event.reason), event.r#type());
+    let text = match kind {
         connection_event::Type::Goaway => {
             format!("GOAWAY {}, last stream {}", code_name(event.code), event.last_stream)
         }
         connection_event::Type::StrayFrame => format!("STRAY_FRAME on stream {}: {reason}", event.stream),
+        connection_event::Type::Protocol => {
+            format!("PROTOCOL {}: {reason}", wire_protocol_name(event.protocol()))
+        }
+        connection_event::Type::Tls => {
+            format!("TLS {}", event.tls.as_ref().map_or_else(String::new, tls_in_words))
+        }
+        connection_event::Type::FirstBytes => {
+            let (length, digest) = (size_in_words(event.payload_length), hex(&event.payload_sha256));
+            format!("FIRST_BYTES {length}, sha256 {digest}")
+        }
         kind => format!("{} {}: {reason}", kind.as_str_name(), code_name(event.code)),
-    }
+    };
+    format!("{text}{}", times(event.count))
+}
+
+/// Of how many like it something is the sum.
+fn times(count: u64) -> String {
+    if count > 1 { format!(" ({count} times)") } else { String::new() }
 }
 
 /// An entry that is of no call.
@@ -128,14 +151,15 @@ fn other(body: &Body) -> String {
         Body::Opened(opened) => format!("OPENED {}", printable(&opened.origin)),
         Body::Started(started) => format!("STARTED attestry {}", printable(&started.attestry_version)),
         Body::Stopped(stopped) => format!("STOPPED {}", printable(&stopped.reason)),
-        Body::ConnectionOpened(opened) => {
-            let (client, upstream) = (printable(&opened.client_address), printable(&opened.upstream));
-            format!("CONNECTION_OPENED {client} to {upstream} {}", printable(&opened.local_reason))
-                .trim_end()
-                .to_owned()
-        }
+        Body::ConnectionOpened(opened) => connection_opened(opened),
         Body::ConnectionClosed(closed) => {
-            format!("CONNECTION_CLOSED by {}: {}", side_name(closed.side()), printable(&closed.reason))
+            let took = match closed.duration_nanos {
+                0 => String::new(),
+                nanos => format!(" after {}", duration(nanos)),
+            };
+            let v1::ConnectionClosed { bytes_to_server: up, bytes_to_client: down, .. } = closed;
+            let (side, reason) = (side_name(closed.side()), printable(&closed.reason));
+            format!("CONNECTION_CLOSED by {side}{took}: {reason} ({up}/{down} bytes)")
         }
         Body::Gap(gap) => gap_in_words(gap),
         Body::Damage(damage) => {
@@ -143,10 +167,29 @@ fn other(body: &Body) -> String {
             format!("DAMAGE entries [{first_index}, {end_index}): {}", printable(&damage.reason))
         }
         Body::Notice(notice) => {
-            format!("NOTICE {}: {}", notice.r#type().as_str_name(), printable(&notice.reason))
+            let (kind, reason) = (notice.r#type().as_str_name(), printable(&notice.reason));
+            let span = match (notice.from_unix_nanos, notice.to_unix_nanos) {
+                (from, to) if from == to => String::new(),
+                (from, to) => format!(", {} to {}", rfc3339_millis(from), rfc3339_millis(to)),
+            };
+            format!("NOTICE {kind}: {reason}{}{span}", times(notice.count))
         }
         Body::CallEvents(_) | Body::ConnectionEvents(_) => String::new(),
     }
+}
+
+fn connection_opened(opened: &v1::ConnectionOpened) -> String {
+    let (client, upstream) = (printable(&opened.client_address), printable(&opened.upstream));
+    let traffic = traffic_name(opened.traffic()).map(|way| format!("{way} ")).unwrap_or_default();
+    let dialled = match interception_name(opened.interception()) {
+        Some(name) if opened.interception() != Interception::Fixed => {
+            format!(" ({name}, dialled {})", printable(&opened.original_destination))
+        }
+        _ => String::new(),
+    };
+    let reason = printable(&opened.local_reason);
+    let text = format!("CONNECTION_OPENED {traffic}{client} to {upstream}{dialled}");
+    if reason.is_empty() { text } else { format!("{text}: {reason}") }
 }
 
 /// What passed unrecorded, or was refused.

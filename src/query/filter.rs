@@ -1,9 +1,12 @@
-//! Which calls are asked for: by time, method, status, peer and id.
+//! Which calls are asked for: by time, method, status, peer and id; and which connections.
 //!
 //! Parsing and matching only; each kind of text is checked once and then a type that cannot be wrong. Where
-//! the calls come from is `calls`'.
+//! the calls come from is `calls`', and the connections `connections`'.
 
 use super::calls::{CallId, CallSummary, State};
+use super::connections::ConnectionSummary;
+use super::words::{traffic_name, verified_client, wire_protocol_name};
+use crate::generated::v1::{Traffic, WireProtocol};
 use crate::grpc;
 use jiff::{Span, SpanRelativeTo, Timestamp};
 use std::fmt;
@@ -20,7 +23,7 @@ pub struct Filter {
     pub method: Option<MethodPattern>,
     /// One of these.
     pub statuses: Vec<StatusChoice>,
-    /// Its client's address begins so.
+    /// Its client's address begins so, or who that is verified to be.
     pub peer: Option<String>,
     /// Its id begins so.
     pub call: Option<CallPrefix>,
@@ -31,10 +34,88 @@ impl Filter {
     pub fn takes(&self, call: &CallSummary) -> bool {
         self.since_unix_nanos.is_none_or(|since| call.started_unix_nanos >= since)
             && self.until_unix_nanos.is_none_or(|until| call.started_unix_nanos < until)
-            && self.method.as_ref().is_none_or(|pattern| pattern.fits(&call.method))
+            && self.method.as_ref().is_none_or(|pattern| pattern.fits_call(call))
             && (self.statuses.is_empty() || self.statuses.iter().any(|choice| choice.fits(call)))
-            && self.peer.as_ref().is_none_or(|peer| call.connection.client_address.starts_with(peer.as_str()))
+            && is_peer(self.peer.as_deref(), &call.connection.client_address, &call.verified_peer)
             && self.call.as_ref().is_none_or(|prefix| prefix.fits(call.call))
+    }
+}
+
+fn is_peer(asked: Option<&str>, address: &str, verified: &str) -> bool {
+    asked.is_none_or(|asked| address.starts_with(asked) || verified.starts_with(asked))
+}
+
+/// What a listed connection must be. Everything that is set must hold.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionFilter {
+    /// Began at this time or later, in nanoseconds since 1970.
+    pub since_unix_nanos: Option<u64>,
+    /// Began before this time.
+    pub until_unix_nanos: Option<u64>,
+    /// Its client's address begins so, or who that is verified to be.
+    pub peer: Option<String>,
+    /// One of these was found in it.
+    pub protocols: Vec<ProtocolChoice>,
+    /// To the workload, or from it.
+    pub traffic: Option<TrafficChoice>,
+    /// Not all of it was read.
+    pub unread: bool,
+}
+
+impl ConnectionFilter {
+    /// Whether the connection is one of those asked for.
+    pub fn takes(&self, connection: &ConnectionSummary) -> bool {
+        let (began, facts) = (connection.started_unix_nanos, &connection.facts);
+        self.since_unix_nanos.is_none_or(|since| began >= since)
+            && self.until_unix_nanos.is_none_or(|until| began < until)
+            && is_peer(self.peer.as_deref(), &facts.client_address, &verified_client(facts))
+            && (self.protocols.is_empty() || self.protocols.iter().any(|choice| choice.fits(connection)))
+            && self.traffic.is_none_or(|choice| facts.traffic == choice.0)
+            && (!self.unread || connection.unread().is_some())
+    }
+}
+
+/// A protocol asked for, or that none was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProtocolChoice(Option<WireProtocol>);
+
+impl ProtocolChoice {
+    fn fits(self, connection: &ConnectionSummary) -> bool {
+        let found = &connection.facts.found;
+        match self.0 {
+            Some(protocol) => found.iter().any(|found| found.protocol == protocol),
+            None => found.is_empty(),
+        }
+    }
+}
+
+impl FromStr for ProtocolChoice {
+    type Err = FilterError;
+
+    fn from_str(text: &str) -> Result<Self, FilterError> {
+        let word = text.trim();
+        let all =
+            [WireProtocol::Http2, WireProtocol::Http1, WireProtocol::Opaque, WireProtocol::TlsPassthrough];
+        let named = all.into_iter().find(|&protocol| wire_protocol_name(protocol).eq_ignore_ascii_case(word));
+        match named {
+            None if word.eq_ignore_ascii_case("none") => Ok(Self(None)),
+            None => Err(FilterError::Protocol(text.to_owned())),
+            named => Ok(Self(named)),
+        }
+    }
+}
+
+/// A way asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrafficChoice(Traffic);
+
+impl FromStr for TrafficChoice {
+    type Err = FilterError;
+
+    fn from_str(text: &str) -> Result<Self, FilterError> {
+        let all = [Traffic::Inbound, Traffic::Outbound];
+        let named = all.into_iter().find(|&traffic| traffic_name(traffic) == Some(text));
+        named.map(Self).ok_or_else(|| FilterError::Traffic(text.to_owned()))
     }
 }
 
@@ -51,6 +132,14 @@ pub enum FilterError {
         "{0:?} is no status: give a name such as UNAVAILABLE, a number, or a state (open, abandoned, answered_locally, not_recorded)"
     )]
     Status(String),
+    /// No protocol of connections.
+    #[error(
+        "{0:?} is no protocol: give http2, http1, opaque, tls_passthrough, or none for those in which none was found"
+    )]
+    Protocol(String),
+    /// No way.
+    #[error("{0:?} is no direction: give inbound or outbound")]
+    Traffic(String),
     /// Neither a time nor a duration.
     #[error(
         "{0:?} is no time: give one such as 2026-01-31T12:00:00Z, or how long ago, such as 90s, 15m, 2h or 1d"
@@ -97,6 +186,11 @@ impl MethodPattern {
     /// A pattern as it was typed.
     pub fn new(pattern: &str) -> Self {
         Self(pattern.to_owned())
+    }
+
+    /// Whether the call's path is meant, or its path with HTTP's method before it.
+    fn fits_call(&self, call: &CallSummary) -> bool {
+        self.fits(&call.method) || self.fits(&call.method_in_words())
     }
 
     /// Whether the method is meant.

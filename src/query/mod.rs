@@ -1,5 +1,5 @@
-//! Reading a ledger: its entries in order, the calls that they tell of, one call's timeline, and their
-//! printed forms.
+//! Reading a ledger: its entries in order, the calls and connections that they tell of, one call's timeline, and
+//! their printed forms.
 //!
 //! Works on a copy and beside a running writer: only reads, no lock, and on a live ledger nothing beyond the
 //! published head (docs/ledger-format.md section 7). Damaged places are skipped and reported, never trusted
@@ -10,6 +10,7 @@
 //! commands (`crate::cli`).
 
 mod calls;
+mod connections;
 mod events;
 mod filter;
 mod json;
@@ -18,19 +19,25 @@ mod outcome;
 mod payload;
 mod reader;
 mod render;
+mod rows;
 mod table;
 mod text;
 mod timeline;
+mod words;
 
-pub use calls::{CallFold, CallId, CallSummary, Connection, Reset, State};
+pub use calls::{CallFold, CallId, CallSummary, Reset, State};
+pub use connections::{Connection, ConnectionFold, ConnectionState, ConnectionSummary, FirstBytes, Found};
 pub use events::event_lines;
-pub use filter::{CallPrefix, Filter, FilterError, MethodPattern, StatusChoice, parse_time};
-pub use json::{call_json, moment_json};
+pub use filter::{
+    CallPrefix, ConnectionFilter, Filter, FilterError, MethodPattern, ProtocolChoice, StatusChoice,
+    TrafficChoice, parse_time,
+};
+pub use json::{call_json, connection_json, facts_json, moment_json};
 pub use order::InOrder;
 pub use outcome::Status;
 pub use reader::{Damaged, Item, ReadError, Reader, Record};
 pub use render::{Detail, TimelinePrinter, heading};
-pub use table::{Columns, Table};
+pub use table::{Columns, Row, Table};
 pub use text::{printable, printable_bytes, rfc3339_millis};
 pub use timeline::{Message, MessageFold, Moment, Step, Timeline};
 
@@ -51,17 +58,46 @@ pub fn list<E: From<ReadError>>(
             Item::Damaged(damaged) => warn(&damaged),
         }
         for call in fold.take_finished().into_iter().filter(|call| filter.takes(call)) {
-            in_order.push(call);
+            in_order.push(call.first_index, call);
         }
         while let Some(call) = in_order.pop(fold.oldest_unfinished()) {
             each(call)?;
         }
     }
     for call in fold.finish().into_iter().filter(|call| filter.takes(call)) {
-        in_order.push(call);
+        in_order.push(call.first_index, call);
     }
     while let Some(call) = in_order.pop(None) {
         each(call)?;
+    }
+    Ok(())
+}
+
+/// The same with connections.
+pub fn list_connections<E: From<ReadError>>(
+    dir: &Path,
+    filter: &ConnectionFilter,
+    warn: &mut dyn FnMut(&Damaged),
+    each: &mut dyn FnMut(ConnectionSummary) -> Result<(), E>,
+) -> Result<(), E> {
+    let (mut fold, mut in_order) = (ConnectionFold::default(), InOrder::default());
+    for item in Reader::open(dir)? {
+        match item? {
+            Item::Record(record) => fold.push(&record),
+            Item::Damaged(damaged) => warn(&damaged),
+        }
+        for connection in fold.take_finished().into_iter().filter(|connection| filter.takes(connection)) {
+            in_order.push(connection.first_index, connection);
+        }
+        while let Some(connection) = in_order.pop(fold.oldest_unfinished()) {
+            each(connection)?;
+        }
+    }
+    for connection in fold.finish().into_iter().filter(|connection| filter.takes(connection)) {
+        in_order.push(connection.first_index, connection);
+    }
+    while let Some(connection) = in_order.pop(None) {
+        each(connection)?;
     }
     Ok(())
 }
@@ -118,5 +154,10 @@ pub enum FindError {
 }
 
 fn candidate(call: &CallSummary) -> String {
-    format!("  {}  {}  {}", call.call, rfc3339_millis(call.started_unix_nanos), printable(&call.method))
+    format!(
+        "  {}  {}  {}",
+        call.call,
+        rfc3339_millis(call.started_unix_nanos),
+        printable(&call.method_in_words())
+    )
 }

@@ -1,14 +1,27 @@
 //! How a call ended, in the terms of its protocol: the status that its client takes from what came.
 //!
 //! gRPC: the `grpc-status` of the trailers or of a trailers-only response, else the HTTP status mapped; a
-//! reset by its code (PROTOCOL-HTTP2.md, http-grpc-status-mapping.md). HTTP: the `:status`. A call that
-//! nobody ended has none.
+//! reset by its code (PROTOCOL-HTTP2.md, http-grpc-status-mapping.md). gRPC-Web: the same, with the trailers at the end
+//! of its body (PROTOCOL-WEB.md). HTTP: the `:status`. A call that nobody ended has none.
 
 use super::payload::value;
 use crate::generated::v1::{self, EventType, Protocol, Side};
 use crate::grpc;
 use crate::http2::code;
+use bytes::Bytes;
 use std::fmt;
+
+/// The longest trailers of gRPC-Web that are read, in bytes: clients bound theirs by 8 to 64 KiB.
+const WEB_TRAILERS_BYTES_MAX: usize = 64 * 1024;
+
+/// In the flag octet of a gRPC-Web prefix: what follows are the trailers.
+const WEB_TRAILERS_FLAG: u8 = 0x80;
+
+/// In the same octet: it is compressed.
+const COMPRESSED_FLAG: u8 = 0x01;
+
+/// The HTTP status that ends a response although it is a 1xx (RFC 9110 section 15.2.2).
+const SWITCHING_PROTOCOLS: u16 = 101;
 
 /// The gRPC status of what a proxy answers itself.
 const UNAVAILABLE: u32 = 14;
@@ -52,6 +65,63 @@ pub(super) struct Response {
     http_status: Option<u16>,
     grpc_status: Option<u32>,
     grpc_message: Option<String>,
+    /// gRPC-Web's trailers came, and what they say is not in the ledger.
+    web_trailers_unreadable: bool,
+}
+
+/// The trailers in the body of a gRPC-Web response: the message whose flag octet has the bit 0x80.
+#[derive(Debug, Default)]
+pub(super) struct WebTrailers {
+    /// The message whose flag was looked at last.
+    newest: Option<u64>,
+    /// The one that holds the trailers.
+    message: Option<u64>,
+    block: Vec<u8>,
+    unreadable: bool,
+}
+
+impl WebTrailers {
+    /// Takes a segment of the response; `data` is `None` where its bytes are not at hand. Tells whether it is of the
+    /// trailers.
+    pub(super) fn take(&mut self, segment: &v1::MessageSegment, data: Option<&[u8]>) -> bool {
+        if self.newest != Some(segment.message) {
+            let Some(flag) = segment.prefix.first() else { return self.message == Some(segment.message) };
+            self.newest = Some(segment.message);
+            if flag & WEB_TRAILERS_FLAG == 0 {
+                return false;
+            }
+            self.message = Some(segment.message);
+            self.block.clear();
+            self.unreadable = flag & COMPRESSED_FLAG != 0;
+        }
+        if self.message != Some(segment.message) {
+            return false;
+        }
+        match data {
+            Some(data)
+                if segment.offset == self.block.len() as u64
+                    && self.block.len() + data.len() <= WEB_TRAILERS_BYTES_MAX =>
+            {
+                self.block.extend_from_slice(data);
+            }
+            _ => self.unreadable = true,
+        }
+        true
+    }
+
+    /// `name: value` on each line; `None` where that is not known.
+    fn fields(&self) -> Option<Vec<v1::Field>> {
+        if self.unreadable {
+            return None;
+        }
+        let field = |line: &[u8]| {
+            let colon = line.iter().position(|&byte| byte == b':')?;
+            let (name, value) = (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii());
+            let (name, value) = (Bytes::copy_from_slice(name), Bytes::copy_from_slice(value));
+            Some(v1::Field { name, value, ..Default::default() })
+        };
+        Some(self.block.split(|&byte| byte == b'\n').filter_map(field).collect())
+    }
 }
 
 /// The end of a call: status, where it has one, and the words that came with it.
@@ -73,6 +143,22 @@ impl Response {
         }
         if let Some(message) = value(fields, "grpc-message") {
             self.grpc_message = Some(grpc::decode_grpc_message(message));
+        }
+    }
+
+    /// Takes notice of a 1xx response, which says nothing of the outcome unless it is the last.
+    pub(super) fn read_informational(&mut self, fields: &[v1::Field]) {
+        let status = value(fields, ":status").and_then(number);
+        if status == Some(SWITCHING_PROTOCOLS.into()) {
+            self.http_status = Some(SWITCHING_PROTOCOLS);
+        }
+    }
+
+    /// Takes notice of the trailers in a body, once all of them have come.
+    pub(super) fn read_web_trailers(&mut self, trailers: &WebTrailers) {
+        match trailers.fields() {
+            Some(fields) => self.read(&fields),
+            None => self.web_trailers_unreadable = true,
         }
     }
 
@@ -105,6 +191,10 @@ impl Response {
         let message = self.grpc_message.clone().unwrap_or_default();
         if let Some(status) = self.grpc_status {
             return Outcome { status: Some(Status::Grpc(status)), message };
+        }
+        if self.web_trailers_unreadable {
+            let message = "its trailers are compressed, or were not stored".to_owned();
+            return Outcome { status: None, message };
         }
         match self.http_status {
             Some(http) => Outcome {

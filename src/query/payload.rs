@@ -48,7 +48,9 @@ pub(super) fn fields(header: &v1::HeaderBlock, beside: Option<&Bytes>) -> Option
     v1::FieldList::decode(beside?.clone()).ok().map(|list| list.fields)
 }
 
-/// The value of the first field of that name.
+/// The value of the first field of that name. Names have no case (RFC 9110 section 5.1), and in HTTP/1 stand as on the
+/// wire.
 pub(super) fn value<'a>(fields: &'a [v1::Field], name: &str) -> Option<&'a [u8]> {
-    fields.iter().find(|field| field.name.as_ref() == name.as_bytes()).map(|field| field.value.as_ref())
+    let field = fields.iter().find(|field| field.name.eq_ignore_ascii_case(name.as_bytes()));
+    field.map(|field| field.value.as_ref())
 }

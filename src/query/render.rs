@@ -9,6 +9,8 @@ use super::events::{arrow, gap_in_words, in_words};
 use super::json::level_name;
 use super::text::{duration, hex, is_text, printable, printable_bytes, rfc3339_millis, size_in_words};
 use super::timeline::{Message, MessageFold, Moment, Step};
+use super::words::{interception_name, protocols, tls_in_words, traffic_name};
+use crate::generated::v1::connection_opened::Interception;
 use crate::generated::v1::{self, Direction, EventType};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::io::{self, Write};
@@ -39,11 +41,15 @@ pub fn heading(call: &CallSummary) -> String {
     let message = printable(&call.status_message);
     let took = call.duration_nanos.map_or_else(String::new, |nanos| format!(", took {}", duration(nanos)));
     let way = |n: usize| format!("{} ({})", call.messages[n], size_in_words(call.bytes[n]));
-    let lines = [
+    let peer = match printable(&call.verified_peer) {
+        peer if peer.is_empty() => String::new(),
+        peer => format!(", verified {peer}"),
+    };
+    let mut lines = vec![
         ("call", call.call.to_string()),
-        ("method", known(&call.method)),
+        ("method", known(&call.method_in_words())),
         ("time", format!("{}{took}", rfc3339_millis(call.started_unix_nanos))),
-        ("from", known(&call.connection.client_address)),
+        ("from", format!("{}{peer}", known(&call.connection.client_address))),
         ("to", format!("{}, authority {}", known(&call.connection.upstream), known(&call.authority))),
         ("status", format!("{status} {message}").trim_end().to_owned()),
         ("state", call.state.as_str().to_owned()),
@@ -51,7 +57,27 @@ pub fn heading(call: &CallSummary) -> String {
         ("stream", format!("{} of connection {:016x}", call.stream, call.connection_id)),
         ("entries", format!("{} to {}, level {}", call.first_index, call.last_index, level_name(call.level))),
     ];
-    lines.map(|(name, value)| format!("{name:10}{value}\n")).concat()
+    lines.extend(connection_lines(call));
+    lines.iter().map(|(name, value)| format!("{name:10}{value}\n")).collect()
+}
+
+/// How the call's connection came, and what was found in it; nothing where the ledger does not say.
+fn connection_lines(call: &CallSummary) -> Vec<(&'static str, String)> {
+    let connection = &*call.connection;
+    let mut lines = Vec::new();
+    let words = [traffic_name(connection.traffic), interception_name(connection.interception)];
+    let mut came = words.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    if !matches!(connection.interception, Interception::Unspecified | Interception::Fixed) {
+        came = format!("{came}, dialled {}", printable(&connection.original_destination));
+    }
+    if !came.is_empty() {
+        lines.push(("came", came));
+    }
+    if let Some(found) = connection.found.last() {
+        lines.push(("protocol", format!("{}: {}", protocols(connection), printable(&found.reason))));
+    }
+    lines.extend(connection.tls.iter().flatten().map(|tls| ("tls", tls_in_words(tls))));
+    lines
 }
 
 /// Prints a timeline, moment by moment.
@@ -138,6 +164,7 @@ fn message_in_words(message: &Message) -> String {
     let flag = match message.flag() {
         None | Some(0) => String::new(),
         Some(1) => ", compressed".to_owned(),
+        Some(0x80) => ", trailers of gRPC-Web".to_owned(),
         Some(flag) => format!(", flag {flag:#04x}"),
     };
     let (first, last) = message.captured_unix_nanos;
@@ -181,7 +208,7 @@ fn print_header(
     if header.malformed.is_empty() {
         return Ok(());
     }
-    writeln!(out, "{INDENT}(breaks HTTP/2's rules: {})", printable(&header.malformed))
+    writeln!(out, "{INDENT}(breaks HTTP's rules: {})", printable(&header.malformed))
 }
 
 /// A metadata field. Values of `-bin` names are base64 on the wire already, and shown as they came.

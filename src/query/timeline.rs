@@ -9,7 +9,7 @@ use super::calls::{CallId, CallSummary};
 use super::payload;
 use super::reader::{Damaged, Item, ReadError, Reader, Record};
 use crate::entry::Body;
-use crate::generated::v1::{self, Direction};
+use crate::generated::v1::{self, Direction, Protocol};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, VecDeque};
@@ -47,6 +47,8 @@ pub struct Step {
     pub captured_unix_nanos: u64,
     /// Which way it went.
     pub direction: Direction,
+    /// What the call speaks.
+    pub protocol: Protocol,
     /// As recorded.
     pub event: v1::Event,
     /// The fields of its header block, wherever they stood; `None` where it has none, or they cannot be read.
@@ -153,6 +155,7 @@ pub(super) fn steps(record: &Record, events: &v1::CallEvents) -> Vec<Step> {
         sequence,
         captured_unix_nanos: events.captured_unix_nanos,
         direction: events.direction(),
+        protocol: events.protocol(),
         event: event.clone(),
         fields: event.header.as_ref().and_then(|header| payload::fields(header, beside.fields.as_ref())),
         data: beside.data,

@@ -2,16 +2,14 @@
 
 use crate::frames::Frame;
 use crate::holding_port::{Answer, HoldingPort};
-use attestry::capture::{Level, Limits, Policy, Redactor};
-use attestry::clock::SystemClock;
-use attestry::counters::Counters;
+use crate::relay::{Relay, Terms};
+use attestry::capture::Limits;
 use attestry::entry::{CommitError, Receipt};
 use attestry::http2::UnitLimits;
-use attestry::proxy::{DrainSignals, Listeners, Options, Upstream, bind};
+use attestry::proxy::{DrainSignals, Listeners};
 use std::cell::Cell;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -64,22 +62,9 @@ impl Rig {
     pub fn watched(hold_bytes_max: usize, watch: &Watch) -> Self {
         let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = HoldingPort::default();
-        let drain = DrainSignals::default();
-        let options = Options {
-            upstream: Upstream::Address(upstream.local_addr().unwrap()),
-            connect_timeout: PATIENCE,
-            hold_bytes_max,
-            limits: limits(),
-            connections_max: 10,
-            policy: Policy { level: Level::RequestResponse, redactor: Redactor::new(&[1; 32]) },
-            port: port.clone(),
-            clock: Arc::new(SystemClock),
-            counters: Arc::new(Counters::default()),
-            drain: drain.clone(),
-        };
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let listeners = Listeners::start(listener, NonZeroUsize::MIN, &options).unwrap();
-        let client = TcpStream::connect(listeners.address()).unwrap();
+        let terms = Terms { limits: limits(), hold_bytes_max, redaction_key: [1; 32] };
+        let relay = Relay::start(port.clone(), upstream.local_addr().unwrap(), &terms);
+        let client = TcpStream::connect(relay.addr).unwrap();
         let (server, _) = upstream.accept().unwrap();
         Self {
             port,
@@ -87,8 +72,8 @@ impl Rig {
             server: End::new(server, Way::Up, watch),
             sent: [Vec::new(), Vec::new()],
             arrived: [Cell::new(0), Cell::new(0)],
-            listeners: Some(listeners),
-            drain,
+            listeners: Some(relay.listeners),
+            drain: relay.drain,
             answering: None,
             is_over: Arc::default(),
         }
@@ -211,7 +196,7 @@ impl Rig {
         self.drain.started.cancel();
         self.drain.expired.cancel();
         if let Some(listeners) = self.listeners.take() {
-            listeners.close().join();
+            listeners.join();
         }
         *self.is_over.lock().unwrap() = true;
         if let Some(answering) = self.answering.take() {

@@ -3,21 +3,19 @@
 use crate::faulty_disk::{Fault, Faults, FaultyDisk, Op, Plan};
 use crate::h2_peers::{Client, EchoServer, Outcome, PATIENCE, call, call_until_served, message, runtime};
 use crate::ledger_reading::{assert_intact, damages, gaps, segment_path, starts, stops, verify};
+use crate::relay::{Relay, Terms};
 use crate::small_ledger::{options, start_with};
 use crate::spoiled_disks::{Ext4, Tmpfs};
 use crate::support;
 use crate::support::sidecar::{Builder, Sidecar, attestry};
-use attestry::capture::{Level, Limits, Policy, Redactor};
+use attestry::capture::Limits;
 use attestry::clock::SystemClock;
-use attestry::counters::Counters;
 use attestry::generated::v1;
 use attestry::http2::UnitLimits;
 use attestry::ledger::fsck::{FaultKind, Verdict};
 use attestry::ledger::{OnFailure, segment};
-use attestry::proxy::{DrainSignals, Listeners, Options, Upstream, bind};
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -252,11 +250,7 @@ fn a_disk_that_hangs_is_a_disk_that_fails() {
         options.commit_wait_max = Duration::from_millis(300);
         let disk = FaultyDisk::new(folder.path(), options.location.segment_bytes, &faults);
         let ledger = start_with(&options, Arc::new(SystemClock), Some(Box::new(disk))).unwrap();
-        let drain = DrainSignals::default();
-        let relay = Options {
-            upstream: Upstream::Address(server.addr),
-            connect_timeout: PATIENCE,
-            hold_bytes_max: 1 << 20,
+        let terms = Terms {
             limits: Limits {
                 units: UnitLimits {
                     frame_bytes_max: 1 << 20,
@@ -265,17 +259,10 @@ fn a_disk_that_hangs_is_a_disk_that_fails() {
                 },
                 streams_max: 100,
             },
-            connections_max: 100,
-            policy: Policy { level: Level::RequestResponse, redactor: Redactor::new(ledger.redaction_key()) },
-            port: ledger.handle(),
-            clock: Arc::new(SystemClock),
-            counters: Arc::new(Counters::default()),
-            drain: drain.clone(),
+            hold_bytes_max: 1 << 20,
+            redaction_key: *ledger.redaction_key(),
         };
-        let listeners =
-            Listeners::start(bind("127.0.0.1:0".parse().unwrap()).unwrap(), NonZeroUsize::MIN, &relay)
-                .unwrap();
-        let addr = listeners.address();
+        let Relay { addr, listeners, drain } = Relay::start(ledger.handle(), server.addr, &terms);
         let content = message(b"hello");
         runtime().block_on(async {
             assert!(call(addr, &content).await.is_echo_of(&content));
@@ -292,9 +279,8 @@ fn a_disk_that_hangs_is_a_disk_that_fails() {
         });
         drain.started.cancel();
         drain.expired.cancel();
-        listeners.close().join();
-        // The end of a ledger waits for the last of its ports.
-        drop(relay);
+        // The end of a ledger waits for the last of its ports, and the relay's are gone with its threads.
+        listeners.join();
         ledger.stop("end").unwrap();
         assert_gaps(&gaps(folder.path()), mode, 0);
         assert_intact(folder.path(), "hung for a while");

@@ -2,9 +2,13 @@
 //!
 //! A case says how a call is made (`spec`, read by every client) and what its result must contain (`must`). That the
 //! result is the same direct and relayed is checked in full by `compare`; `must` keeps two equal failures from passing.
+//! The cases of gRPC's own suite that were not among ours anyway are in `suite.rs`.
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+
+use super::suite;
+use super::tonic_server::GZIP_ANSWERS;
 
 const MIB: usize = 1024 * 1024;
 /// Two-, three- and four-byte characters, a percent sign, and controls that must be escaped.
@@ -15,6 +19,8 @@ pub(super) const CONCURRENT_CALLS: usize = 500;
 /// One case.
 pub(super) struct Case {
     pub(super) name: &'static str,
+    /// The case of gRPC's own interop suite that this is, or is a part of.
+    pub(super) suite: Option<&'static str>,
     /// What the client is told, as `Client.run` of the peers reads it.
     pub(super) spec: Value,
     /// Members that the result must have, with these values.
@@ -42,7 +48,8 @@ pub(super) enum End {
 
 /// All cases that leave the server running, in their order.
 pub(super) fn all() -> Vec<Case> {
-    let mut cases = shapes();
+    let mut cases = suite::cases();
+    cases.extend(shapes());
     cases.extend(sizes());
     cases.extend(metadata());
     cases.extend(statuses());
@@ -78,17 +85,22 @@ fn shapes() -> Vec<Case> {
         call("server_stream", "server_stream", json!({}), json!({"response_count": 7, "response_size": 20_000}))
             .must(json!({"code": 0, "messages": 7, "bytes": 140_000, "sha256": digest(0, 0..7, 20_000)})),
         call(
-            "ping_pong",
+            "ping_pong_of_200",
             "bidi",
             json!({"count": 200, "ping_pong": true}),
             json!({"payload_size": 17, "response_count": 2, "response_size": 33}),
         )
         .must(json!({"code": 0, "messages": 400, "sha256": digest(0, 0..400, 33)})),
-        call("empty_unary", "unary", json!({}), json!({"call": ""})).must(json!({"code": 0, "messages": 1, "bytes": 0})),
+        call("empty_unary", "unary", json!({}), json!({"call": ""}))
+            .must(json!({"code": 0, "messages": 1, "bytes": 0}))
+            .of_suite("empty_unary"),
         call("empty_messages", "bidi", json!({"count": 50}), json!({"call": "", "response_count": 3}))
             .must(json!({"code": 0, "messages": 150, "bytes": 0})),
-        call("empty_stream", "client_stream", json!({"count": 0}), json!({})).must(json!({"code": 0, "messages": 1})),
-        call("empty_bidi", "bidi", json!({"count": 0}), json!({})).must(json!({"code": 0, "messages": 0})),
+        call("empty_client_stream", "client_stream", json!({"count": 0}), json!({}))
+            .must(json!({"code": 0, "messages": 1})),
+        call("empty_stream", "bidi", json!({"count": 0}), json!({}))
+            .must(json!({"code": 0, "messages": 0}))
+            .of_suite("empty_stream"),
     ]
 }
 
@@ -101,7 +113,7 @@ fn sizes() -> Vec<Case> {
     };
     vec![
         large("message_of_4_mib", 4 * MIB),
-        large("message_of_64_mib", 64 * MIB),
+        large("message_of_64_mib", 64 * MIB).of_suite("very_large_request"),
         call("client_stream_of_10_000", "client_stream", json!({"count": 10_000}), json!({"payload_size": 11, "report": true}))
             .must(json!({"code": 0, "last": {"messages": 10_000, "bytes": 110_000, "sha256": digest(0, 0..10_000, 11)}})),
         call("server_stream_of_10_000", "server_stream", json!({}), json!({"response_count": 10_000, "response_size": 13}))
@@ -173,7 +185,9 @@ fn statuses() -> Vec<Case> {
     };
     let elsewhere = |name, path: &str, shape| {
         let case = call(name, shape, json!({"count": 1}), json!({}));
-        Case { spec: with_path(case.spec, path), must: json!({"code": 12, "messages": 0}), ..case }
+        let suite = if path.contains("Absent") { "unimplemented_service" } else { "unimplemented_method" };
+        Case { spec: with_path(case.spec, path), ..case.of_suite(suite) }
+            .must(json!({"code": 12, "messages": 0}))
     };
     let early = |name, shape, request| call(name, shape, json!({"count": null}), request);
     vec![
@@ -228,7 +242,8 @@ fn given_up() -> Vec<Case> {
             json!({"cancel": true, "count": 2, "hold_open": true}),
             json!({}),
             0,
-        ),
+        )
+        .of_suite("cancel_after_begin"),
         hanging(
             "cancel_server_stream",
             "server_stream",
@@ -258,21 +273,28 @@ fn slow_reader() -> Case {
 /// All calls are open at once: the server answers none before the last one is there.
 fn concurrent() -> Case {
     let request = json!({"barrier": CONCURRENT_CALLS, "payload_size": 100, "response_size": 100});
-    let mut all = Sha256::new();
-    (0..CONCURRENT_CALLS).for_each(|seed| all.update(digest(seed, 0..1, 100)));
-    let case = call("concurrent_calls", "unary", json!({"concurrent": CONCURRENT_CALLS}), request);
-    Case { calls: i64::try_from(CONCURRENT_CALLS).unwrap(), ..case }
-        .must(json!({"codes": {"0": CONCURRENT_CALLS}, "sha256": hex(&all.finalize())}))
+    many("concurrent_calls", "concurrent", CONCURRENT_CALLS, request, 100)
 }
 
-fn gzip(name: &'static str, shape: &str, mut spec: Value, mut request: Value) -> Case {
+/// Many unary calls, at once or one after another, with one sum of their results.
+pub(super) fn many(name: &'static str, how: &str, calls: usize, request: Value, answer_bytes: usize) -> Case {
+    let mut all = Sha256::new();
+    (0..calls).for_each(|seed| all.update(digest(seed, 0..1, answer_bytes)));
+    let mut spec = json!({});
+    spec[how] = json!(calls);
+    let case = call(name, "unary", spec, request);
+    Case { calls: i64::try_from(calls).unwrap(), ..case }
+        .must(json!({"codes": {"0": calls}, "sha256": hex(&all.finalize())}))
+}
+
+/// A case in which both sides compress.
+fn gzip(name: &'static str, shape: &str, mut spec: Value, request: Value) -> Case {
     spec["gzip"] = json!(true);
-    request["gzip"] = json!(true);
-    call(name, shape, spec, request)
+    call(name, shape, spec, request).with_gzip_answers()
 }
 
 /// A case of the service's own method for `shape`, named for the side channel by the case's name.
-fn call(name: &'static str, shape: &str, mut spec: Value, mut request: Value) -> Case {
+pub(super) fn call(name: &'static str, shape: &str, mut spec: Value, mut request: Value) -> Case {
     let method = match shape {
         "unary" => "Unary",
         "client_stream" => "ClientStream",
@@ -291,7 +313,7 @@ fn call(name: &'static str, shape: &str, mut spec: Value, mut request: Value) ->
     spec["shape"] = json!(shape);
     spec["request"] = request;
     let spec = with_path(spec, &format!("/attestry.interop.v1.Interop/{method}"));
-    Case { name, spec, must: json!({}), echo: Vec::new(), end: End::Server, calls: 1 }
+    Case { name, suite: None, spec, must: json!({}), echo: Vec::new(), end: End::Server, calls: 1 }
 }
 
 fn with_path(mut spec: Value, path: &str) -> Value {
@@ -300,8 +322,19 @@ fn with_path(mut spec: Value, path: &str) -> Value {
 }
 
 impl Case {
-    fn must(self, must: Value) -> Self {
+    pub(super) fn must(self, must: Value) -> Self {
         Self { must, ..self }
+    }
+
+    pub(super) fn of_suite(self, name: &'static str) -> Self {
+        Self { suite: Some(name), ..self }
+    }
+
+    /// The server compresses its answers, where it can.
+    pub(super) fn with_gzip_answers(mut self) -> Self {
+        self.spec["request"]["gzip"] = json!(true);
+        self.spec["metadata"] = json!([[GZIP_ANSWERS, "yes"]]);
+        self
     }
 
     /// The call's path, as the ledger calls its method.
@@ -316,9 +349,16 @@ pub(super) fn payload(seed: usize, index: usize, bytes: usize) -> Vec<u8> {
     pattern.into_iter().cycle().take(bytes).collect()
 }
 
-fn digest(seed: usize, indexes: std::ops::Range<usize>, bytes: usize) -> String {
+pub(super) fn digest(seed: usize, indexes: std::ops::Range<usize>, bytes: usize) -> String {
     let mut sha256 = Sha256::new();
     indexes.for_each(|index| sha256.update(payload(seed, index, bytes)));
+    hex(&sha256.finalize())
+}
+
+/// The digest of messages of these sizes, one after another.
+pub(super) fn digest_of_sizes(sizes: &[usize]) -> String {
+    let mut sha256 = Sha256::new();
+    sizes.iter().enumerate().for_each(|(index, &size)| sha256.update(payload(0, index, size)));
     hex(&sha256.finalize())
 }
 

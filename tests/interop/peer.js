@@ -2,10 +2,11 @@
 //
 // The server prints `LISTENING <port>` and ends when its graceful shutdown is done or its standard input ends. The client
 // reads one call as a line of JSON from standard input, makes it, and answers with its result as a line of JSON.
-// `interop.proto` says what a request makes the server do; `peer.py` and the tonic peer do the same in other words.
+// `interop.proto` says what a request makes the server do; the other peers do the same in other words.
 'use strict';
 
 const crypto = require('node:crypto');
+const fs = require('node:fs');
 const path = require('node:path');
 const readline = require('node:readline');
 const { createRequire } = require('node:module');
@@ -24,9 +25,22 @@ const OPTIONS = {
   'grpc.max_send_message_length': -1,
 };
 
+const AUTHORITY = 'interop.test';
+const CHANNEL_OPTIONS = {
+  ...OPTIONS,
+  'grpc.default_authority': AUTHORITY,
+  'grpc.ssl_target_name_override': AUTHORITY,
+  'grpc.enable_retries': 0,
+};
+
 const schema = grpc.loadPackageDefinition(
   loader.loadSync(path.join(__dirname, 'interop.proto'), { keepCase: true, longs: Number, defaults: true, enums: String }),
 ).attestry.interop.v1;
+
+// With INTEROP_TLS, a folder, both sides show ca.pem's certificate cert.pem and ask the other for one.
+function tlsFile(name) {
+  return fs.readFileSync(path.join(process.env.INTEROP_TLS, name));
+}
 
 // Byte i is (seed + index + i) mod 256.
 function payloadOf(seed = 0, index = 0, size = 0) {
@@ -151,10 +165,11 @@ class Service {
   async serverStream(call) {
     const plan = call.request;
     const state = this.begun(plan, call);
-    state.total = plan.response_count;
+    const sizes = plan.response_sizes.length ? plan.response_sizes : Array(plan.response_count).fill(plan.response_size);
+    state.total = sizes.length;
     echoInitial(plan, call);
-    for (let index = 0; index < plan.response_count && !call.cancelled; index++) {
-      if (!call.write({ payload: payloadOf(plan.seed, index, plan.response_size) })) {
+    for (let index = 0; index < sizes.length && !call.cancelled; index++) {
+      if (!call.write({ payload: payloadOf(plan.seed, index, sizes[index]) })) {
         await Promise.race([once(call, 'drain'), state.cancelled.opened]);
       }
       state.sent += 1;
@@ -253,7 +268,7 @@ function serve() {
       });
     },
   });
-  server.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createInsecure(), (error, port) => {
+  server.bindAsync('127.0.0.1:0', serverCredentials(), (error, port) => {
     if (error) throw error;
     console.log(`LISTENING ${port}`);
   });
@@ -261,14 +276,28 @@ function serve() {
   process.stdin.on('end', () => process.exit(0));
 }
 
+function serverCredentials() {
+  if (!process.env.INTEROP_TLS) return grpc.ServerCredentials.createInsecure();
+  const pair = { private_key: tlsFile('key.pem'), cert_chain: tlsFile('cert.pem') };
+  return grpc.ServerCredentials.createSsl(tlsFile('ca.pem'), [pair], true);
+}
+
+function clientCredentials() {
+  if (!process.env.INTEROP_TLS) return grpc.credentials.createInsecure();
+  return grpc.credentials.createSsl(tlsFile('ca.pem'), tlsFile('key.pem'), tlsFile('cert.pem'));
+}
+
+function clientTo(target, more = {}) {
+  return new grpc.Client(target, clientCredentials(), { ...CHANNEL_OPTIONS, ...more });
+}
+
 class Client {
   constructor(target, control) {
-    const options = { ...OPTIONS, 'grpc.default_authority': 'interop.test', 'grpc.enable_retries': 0 };
-    const credentials = grpc.credentials.createInsecure();
-    this.plain = new grpc.Client(target, credentials, options);
-    this.control = new schema.Control(control, grpc.credentials.createInsecure());
+    this.target = target;
+    this.plain = clientTo(target);
+    this.control = new schema.Control(control, clientCredentials(), CHANNEL_OPTIONS);
     // Compression is an option of the channel here, and so these calls have a connection of their own.
-    this.gzip = new grpc.Client(target, credentials, { ...options, 'grpc.default_compression_algorithm': 2 });
+    this.gzip = clientTo(target, { 'grpc.default_compression_algorithm': 2 });
   }
 
   awaitState(call, state) {
@@ -283,6 +312,7 @@ class Client {
 
   async run(spec) {
     if (spec.concurrent) return this.runConcurrent(spec);
+    if (spec.soak) return this.runSoak(spec);
     const name = spec.request.call;
     const result = {};
     const running = this.start(spec);
@@ -298,25 +328,28 @@ class Client {
     return result;
   }
 
+  // All calls at once; each has its seed.
   async runConcurrent(spec) {
-    const running = [];
-    for (let seed = 0; seed < spec.concurrent; seed++) {
-      running.push(this.start({ ...spec, request: { ...spec.request, seed } }));
+    const running = seeded(spec, spec.concurrent).map((one) => this.start(one).ended);
+    return summed(await Promise.all(running));
+  }
+
+  // One call after another, each with its seed, and a connection of its own if the case says so.
+  async runSoak(spec) {
+    const results = [];
+    for (const one of seeded(spec, spec.soak)) {
+      // A pool of its own, or grpc-js would share the connection of an equal channel.
+      const own = spec.new_channel && clientTo(this.target, { 'grpc.use_local_subchannel_pool': 1 });
+      results.push(await this.start(one, own || undefined).ended);
+      if (own) own.close();
     }
-    const codes = {};
-    const all = crypto.createHash('sha256');
-    for (const one of running) {
-      const result = await one.ended;
-      codes[result.code] = (codes[result.code] ?? 0) + 1;
-      all.update(result.sha256);
-    }
-    return { codes, sha256: all.digest('hex') };
+    return summed(results);
   }
 
   // Starts the call; `ended` resolves to its result once its status is there.
-  start(spec) {
+  start(spec, client) {
     const tally = { messages: 0, bytes: 0, sha256: crypto.createHash('sha256'), last: null, initial: new grpc.Metadata() };
-    const call = this.begin(spec, (response) => {
+    const call = this.begin(spec, client, (response) => {
       tally.messages += 1;
       tally.bytes += response.payload.length;
       tally.sha256.update(response.payload);
@@ -332,8 +365,7 @@ class Client {
     return { call, ended };
   }
 
-  begin(spec, answered) {
-    const client = spec.gzip ? this.gzip : this.plain;
+  begin(spec, client = spec.gzip ? this.gzip : this.plain, answered) {
     const metadata = new grpc.Metadata();
     for (const [name, value] of spec.metadata ?? []) {
       metadata.add(name, name.endsWith('-bin') ? Buffer.from(value, 'hex') : value);
@@ -381,11 +413,26 @@ class Client {
   }
 }
 
+function seeded(spec, count) {
+  return Array.from({ length: count }, (_, seed) => ({ ...spec, request: { ...spec.request, seed } }));
+}
+
+function summed(results) {
+  const codes = {};
+  const all = crypto.createHash('sha256');
+  for (const result of results) {
+    codes[result.code] = (codes[result.code] ?? 0) + 1;
+    all.update(result.sha256);
+  }
+  return { codes, sha256: all.digest('hex') };
+}
+
 function requestOf(spec, index) {
   const { payload_size: size = 0, status_details: details = '', ...rest } = spec.request;
   return {
     ...rest,
-    payload: payloadOf(rest.seed ?? 0, index, size),
+    response_size: spec.answer_sizes?.[index] ?? rest.response_size,
+    payload: payloadOf(rest.seed ?? 0, index, spec.payload_sizes?.[index] ?? size),
     status_details: Buffer.from(details, 'hex'),
     after_drain: spec.drain_at > 0 && index >= spec.drain_at,
   };

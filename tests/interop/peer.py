@@ -2,13 +2,14 @@
 
 The server prints `LISTENING <port>` and ends when its graceful shutdown is done or its standard input ends. The client
 reads one call as a line of JSON from standard input, makes it, and answers with its result as a line of JSON.
-`interop.proto` says what a request makes the server do; `peer.js` and the tonic peer do the same in other words.
+`interop.proto` says what a request makes the server do; the other peers do the same in other words.
 """
 
 import asyncio
 import hashlib
 import json
 import os
+import pathlib
 import sys
 import threading
 
@@ -27,6 +28,19 @@ OPTIONS = [
     ("grpc.max_metadata_size", 256 * 1024),
     ("grpc.absolute_max_metadata_size", 256 * 1024),
 ]
+
+
+AUTHORITY = "interop.test"
+
+
+def tls_files():
+    """With INTEROP_TLS, a folder, both sides show ca.pem's certificate cert.pem and ask the other for one."""
+    folder = pathlib.Path(os.environ["INTEROP_TLS"])
+    return [(folder / name).read_bytes() for name in ("ca.pem", "key.pem", "cert.pem")]
+
+
+def has_tls():
+    return bool(os.environ.get("INTEROP_TLS"))
 
 
 def payload_of(seed, index, size):
@@ -83,10 +97,11 @@ class Server:
 
     async def server_stream(self, request, context):
         call = self.begun(request, context)
-        call.total = request.response_count
+        sizes = request.response_sizes or [request.response_size] * request.response_count
+        call.total = len(sizes)
         await echo_initial(request, context)
-        for index in range(request.response_count):
-            await context.write(pb.Response(payload=payload_of(request.seed, index, request.response_size)))
+        for index, size in enumerate(sizes):
+            await context.write(pb.Response(payload=payload_of(request.seed, index, size)))
             call.sent += 1
         await finish(request, context)
 
@@ -253,7 +268,12 @@ async def serve():
             ),
         )
     )
-    port = server.add_insecure_port("127.0.0.1:0")
+    if has_tls():
+        authorities, key, certificate = tls_files()
+        credentials = grpc.ssl_server_credentials([(key, certificate)], authorities, require_client_auth=True)
+        port = server.add_secure_port("127.0.0.1:0", credentials)
+    else:
+        port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(f"LISTENING {port}", flush=True)
     loop = asyncio.get_running_loop()
@@ -263,11 +283,11 @@ async def serve():
 
 class Client:
     def __init__(self, target, control):
-        options = OPTIONS + [("grpc.default_authority", "interop.test"), ("grpc.enable_retries", 0)]
-        self.channel = grpc.insecure_channel(target, options=options)
+        self.target = target
+        self.channel = channel_to(target)
         # After 64 MiB in one go the probe of bandwidth opens windows in which a whole slow stream would fit.
-        self.narrow = grpc.insecure_channel(target, options=options + [("grpc.http2.bdp_probe", 0)])
-        self.control = grpc.insecure_channel(control)
+        self.narrow = channel_to(target, ("grpc.http2.bdp_probe", 0))
+        self.control = channel_to(control)
 
     def ask(self, method, request, response):
         stub = self.control.unary_unary(
@@ -281,6 +301,8 @@ class Client:
     def run(self, spec):
         if spec.get("concurrent"):
             return self.run_concurrent(spec)
+        if spec.get("soak"):
+            return self.run_soak(spec)
         gate = Gate(spec, self)
         call = self.start(spec, gate)
         result = {}
@@ -295,9 +317,9 @@ class Client:
             result["server_heard"] = self.await_state(spec["request"]["call"], pb.AwaitRequest.CANCELLED)
         return result
 
-    def start(self, spec, gate):
+    def start(self, spec, gate, channel=None):
         path, kind = spec["path"], spec["shape"]
-        channel = self.narrow if spec.get("pause") else self.channel
+        channel = channel or (self.narrow if spec.get("pause") else self.channel)
         kinds = {
             "unary": channel.unary_unary,
             "client_stream": channel.stream_unary,
@@ -341,17 +363,40 @@ class Client:
         }
 
     def run_concurrent(self, spec):
-        calls = []
-        for index in range(spec["concurrent"]):
-            one = dict(spec, request=dict(spec["request"], seed=index))
-            calls.append((one, self.start(one, None)))
-        all_results = hashlib.sha256()
-        codes = {}
-        for one, call in calls:
-            result = self.collect(one, call, Gate(one, self))
-            codes[str(result["code"])] = codes.get(str(result["code"]), 0) + 1
-            all_results.update(result["sha256"].encode())
-        return {"codes": codes, "sha256": all_results.hexdigest()}
+        """All calls at once; each has its seed."""
+        calls = [(one, self.start(one, None)) for one in seeded(spec, spec["concurrent"])]
+        return summed(self.collect(one, call, Gate(one, self)) for one, call in calls)
+
+    def run_soak(self, spec):
+        """One call after another, each with its seed, and a connection of its own if the case says so."""
+        return summed(self.run_one_of_soak(one) for one in seeded(spec, spec["soak"]))
+
+    def run_one_of_soak(self, spec):
+        if not spec.get("new_channel"):
+            return self.collect(spec, self.start(spec, None), Gate(spec, self))
+        # The channel's own pool of connections, or grpcio would share the connection of an equal channel.
+        with channel_to(self.target, ("grpc.use_local_subchannel_pool", 1)) as channel:
+            return self.collect(spec, self.start(spec, None, channel), Gate(spec, self))
+
+
+def channel_to(target, *more):
+    options = OPTIONS + [("grpc.default_authority", AUTHORITY), ("grpc.enable_retries", 0), *more]
+    if not has_tls():
+        return grpc.insecure_channel(target, options=options)
+    credentials = grpc.ssl_channel_credentials(*tls_files())
+    return grpc.secure_channel(target, credentials, options + [("grpc.ssl_target_name_override", AUTHORITY)])
+
+
+def seeded(spec, count):
+    return [dict(spec, request=dict(spec["request"], seed=seed)) for seed in range(count)]
+
+
+def summed(results):
+    codes, every = {}, hashlib.sha256()
+    for result in results:
+        codes[str(result["code"])] = codes.get(str(result["code"]), 0) + 1
+        every.update(result["sha256"].encode())
+    return {"codes": codes, "sha256": every.hexdigest()}
 
 
 class Gate:
@@ -381,11 +426,17 @@ class Gate:
 
 def request_of(spec, index):
     fields_of = dict(spec["request"])
-    size = fields_of.pop("payload_size", 0)
+    size = listed(spec, "payload_sizes", index, fields_of.pop("payload_size", 0))
+    fields_of["response_size"] = listed(spec, "answer_sizes", index, fields_of.get("response_size", 0))
     details = bytes.fromhex(fields_of.pop("status_details", ""))
     after_drain = bool(spec.get("drain_at")) and index >= spec["drain_at"]
     payload = payload_of(fields_of.get("seed", 0), index, size)
     return pb.Request(payload=payload, status_details=details, after_drain=after_drain, **fields_of)
+
+
+def listed(spec, name, index, otherwise):
+    sizes = spec.get(name, [])
+    return sizes[index] if index < len(sizes) else otherwise
 
 
 def fields(metadata):

@@ -1,6 +1,6 @@
 //! The tonic client of the interop tests, in the test's own process: makes one call as a case says and tells its result.
 //!
-//! What `peer.py` and `peer.js` do, in tonic's words. All four shapes go through `Grpc::streaming`, on which tonic's own
+//! What the other peers do, in tonic's words. All four shapes go through `Grpc::streaming`, on which tonic's own
 //! unary and client-streaming calls are built; so initial and trailing metadata stay apart.
 
 use std::net::SocketAddr;
@@ -38,12 +38,7 @@ impl TonicClient {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let caller = runtime.block_on(async {
-            let endpoint = |addr| Endpoint::from_shared(format!("http://{addr}")).unwrap();
-            let target = endpoint(target)
-                .origin("http://interop.test".parse().unwrap())
-                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-                .http2_max_header_list_size(HEADER_LIST_BYTES_MAX);
-            Caller { channel: target.connect_lazy(), control: endpoint(control).connect_lazy() }
+            Caller { target, channel: channel_to(target), control: channel_to(control) }
         });
         Self { runtime, caller }
     }
@@ -58,8 +53,18 @@ impl TonicClient {
     }
 }
 
+fn channel_to(addr: SocketAddr) -> Channel {
+    Endpoint::from_shared(format!("http://{addr}"))
+        .unwrap()
+        .origin("http://interop.test".parse().unwrap())
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .connect_lazy()
+}
+
 #[derive(Clone)]
 struct Caller {
+    target: SocketAddr,
     channel: Channel,
     control: Channel,
 }
@@ -68,6 +73,9 @@ impl Caller {
     async fn run(&self, spec: &Value) -> Value {
         if let Some(calls) = spec["concurrent"].as_u64() {
             return self.run_concurrent(spec, calls).await;
+        }
+        if let Some(calls) = spec["soak"].as_u64() {
+            return self.run_soak(spec, calls).await;
         }
         let mut tally = Tally::default();
         let mut end = if spec["cancel"] == true && spec["cancel_after"].is_null() {
@@ -84,28 +92,37 @@ impl Caller {
         tally.into_result(end)
     }
 
+    /// All calls at once; each has its seed.
     async fn run_concurrent(&self, spec: &Value, calls: u64) -> Value {
-        let running: Vec<_> = (0..calls)
-            .map(|seed| {
-                let mut spec = spec.clone();
-                spec["request"]["seed"] = json!(seed);
-                let caller = self.clone();
-                tokio::spawn(async move {
-                    let mut tally = Tally::default();
-                    let end = caller.call(&spec, &mut tally).await;
-                    tally.into_result(end)
-                })
-            })
-            .collect();
-        let mut codes = json!({});
-        let mut all = Sha256::new();
+        let start = |seed| {
+            let (spec, caller) = (seeded(spec, seed), self.clone());
+            tokio::spawn(async move { caller.run_one(&spec).await })
+        };
+        let running: Vec<_> = (0..calls).map(start).collect();
+        let mut sum = Sum::default();
         for call in running {
-            let result = call.await.unwrap();
-            let code = result["code"].to_string();
-            codes[&code] = json!(codes[&code].as_u64().unwrap_or(0) + 1);
-            all.update(result["sha256"].as_str().unwrap());
+            sum.add(&call.await.unwrap());
         }
-        json!({"codes": codes, "sha256": hex(&all.finalize())})
+        sum.into_result()
+    }
+
+    /// One call after another, each with its seed, and a connection of its own if the case says so.
+    async fn run_soak(&self, spec: &Value, calls: u64) -> Value {
+        let mut sum = Sum::default();
+        for seed in 0..calls {
+            let mut caller = self.clone();
+            if spec["new_channel"] == true {
+                caller.channel = channel_to(self.target);
+            }
+            sum.add(&caller.run_one(&seeded(spec, seed)).await);
+        }
+        sum.into_result()
+    }
+
+    async fn run_one(&self, spec: &Value) -> Value {
+        let mut tally = Tally::default();
+        let end = self.call(spec, &mut tally).await;
+        tally.into_result(end)
     }
 
     /// Makes the call; the tally holds what came, also where this is dropped half-way.
@@ -220,7 +237,7 @@ async fn send(spec: Value, caller: Caller, sender: mpsc::Sender<pb::Request>, an
             caller.ask::<_, pb::DrainResponse>("Drain", pb::DrainRequest {}).await;
         }
         let after_drain = drain_at.is_some_and(|drain_at| index >= drain_at);
-        if sender.send(request_of(&spec["request"], index, after_drain)).await.is_err() {
+        if sender.send(request_of(&spec, index, after_drain)).await.is_err() {
             return;
         }
     }
@@ -229,19 +246,27 @@ async fn send(spec: Value, caller: Caller, sender: mpsc::Sender<pb::Request>, an
     }
 }
 
-fn request_of(fields: &Value, index: u64, after_drain: bool) -> pb::Request {
+fn request_of(spec: &Value, index: u64, after_drain: bool) -> pb::Request {
+    let fields = &spec["request"];
     let number = |name: &str| u32::try_from(fields[name].as_u64().unwrap_or(0)).unwrap();
     let text = |name: &str| fields[name].as_str().unwrap_or("").to_owned();
     let flag = |name: &str| fields[name] == true;
+    let index = usize::try_from(index).unwrap();
+    let listed = |list: &str, otherwise: &str| {
+        let size = spec[list].get(index).map(|size| u32::try_from(size.as_u64().unwrap()).unwrap());
+        size.unwrap_or_else(|| number(otherwise))
+    };
+    let sizes = fields["response_sizes"].as_array().into_iter().flatten();
     pb::Request {
         call: text("call"),
         payload: payload(
             number("seed") as usize,
-            usize::try_from(index).unwrap(),
-            number("payload_size") as usize,
+            index,
+            listed("payload_sizes", "payload_size") as usize,
         ),
         response_count: number("response_count"),
-        response_size: number("response_size"),
+        response_size: listed("answer_sizes", "response_size"),
+        response_sizes: sizes.map(|size| u32::try_from(size.as_u64().unwrap()).unwrap()).collect(),
         seed: number("seed"),
         status_code: number("status_code").cast_signed(),
         status_message: text("status_message"),
@@ -266,6 +291,36 @@ fn add_metadata(metadata: &mut MetadataMap, spec: &Value) {
             let name: AsciiMetadataKey = name.parse().unwrap();
             metadata.append(name, value.parse().unwrap());
         }
+    }
+}
+
+fn seeded(spec: &Value, seed: u64) -> Value {
+    let mut spec = spec.clone();
+    spec["request"]["seed"] = json!(seed);
+    spec
+}
+
+/// Of many calls: how often each code came, and a digest over their digests.
+struct Sum {
+    codes: Value,
+    all: Sha256,
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        Self { codes: json!({}), all: Sha256::new() }
+    }
+}
+
+impl Sum {
+    fn add(&mut self, result: &Value) {
+        let code = result["code"].to_string();
+        self.codes[&code] = json!(self.codes[&code].as_u64().unwrap_or(0) + 1);
+        self.all.update(result["sha256"].as_str().unwrap());
+    }
+
+    fn into_result(self) -> Value {
+        json!({"codes": self.codes, "sha256": hex(&self.all.finalize())})
     }
 }
 

@@ -1,7 +1,7 @@
 //! The tonic server of the interop tests, in the test's own process: `interop.proto` says what a request makes it do.
 //!
-//! What `peer.py` and `peer.js` do, in tonic's words. It answers compressed where the request says that it is compressed
-//! itself, as tonic compresses per service and not per call.
+//! What the other peers do, in tonic's words. It answers compressed where the request's metadata has `x-gzip-answers`,
+//! as tonic knows no compression per call but what the client accepts.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -37,6 +37,9 @@ pub(super) const HEADER_LIST_BYTES_MAX: u32 = 256 * 1024;
 pub(super) const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// More than the 500 calls that a case opens at once; hyper's own limit is 200.
 const STREAMS_MAX: u32 = 1000;
+
+/// The metadata of a call whose answers are to be compressed.
+pub(super) const GZIP_ANSWERS: &str = "x-gzip-answers";
 
 /// A running server; it ends when it is dropped, or with its graceful shutdown.
 pub(super) struct TonicServer {
@@ -95,12 +98,12 @@ async fn serve(incoming: TcpIncoming) {
         .unwrap();
 }
 
-/// What a handler cannot see or say itself: the authority, and that only a compressed request gets compressed answers.
+/// What a handler cannot see or say itself: the authority, and whether answers are compressed.
 fn prepare<Body>(mut request: tonic::codegen::http::Request<Body>) -> tonic::codegen::http::Request<Body> {
     if let Some(authority) = request.uri().authority().map(|authority| Authority(authority.to_string())) {
         request.extensions_mut().insert(authority);
     }
-    if request.headers().get("grpc-encoding").is_none_or(|encoding| encoding != "gzip") {
+    if !request.headers().contains_key(GZIP_ANSWERS) {
         request.headers_mut().remove("grpc-accept-encoding");
     }
     request
@@ -177,7 +180,7 @@ impl Service {
     fn begun(&self, plan: &pb::Request) -> Watched {
         let call = self.call(&plan.call);
         call.started.open();
-        call.total.store(plan.response_count.into(), Ordering::Relaxed);
+        call.total.store(sizes(plan).len() as u64, Ordering::Relaxed);
         Watched { call, is_done: false }
     }
 
@@ -259,6 +262,15 @@ fn answer_payload(plan: &pb::Request, index: usize) -> Vec<u8> {
     payload(plan.seed as usize, index, plan.response_size as usize)
 }
 
+/// The sizes of the answers of a ServerStream.
+fn sizes(plan: &pb::Request) -> Vec<u32> {
+    if plan.response_sizes.is_empty() {
+        vec![plan.response_size; plan.response_count as usize]
+    } else {
+        plan.response_sizes.clone()
+    }
+}
+
 fn field(entry: &KeyAndValueRef<'_>) -> pb::Field {
     match entry {
         KeyAndValueRef::Ascii(name, value) => {
@@ -315,9 +327,10 @@ impl Interop for Service {
         let call = Arc::clone(&watched.call);
         let echo = received.echo(&plan);
         let ending = plan.clone();
-        let answers = stream::iter(0..plan.response_count as usize).map(move |index| {
+        let answers = stream::iter(sizes(&plan).into_iter().enumerate()).map(move |(index, size)| {
             call.sent.fetch_add(1, Ordering::Relaxed);
-            Ok(pb::Response { payload: answer_payload(&plan, index), ..pb::Response::default() })
+            let payload = payload(plan.seed as usize, index, size as usize);
+            Ok(pb::Response { payload, ..pb::Response::default() })
         });
         let end = stream::once(async move {
             let ended = received.end(&ending).await;

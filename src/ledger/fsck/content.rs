@@ -1,8 +1,9 @@
 //! What can be said of a frame by itself: its entries one by one, and its checkpoint (the parts of steps 6 and 7 that look at nothing else).
 //!
 //! Runs on many threads, and does most of the work: hashes each leaf, decodes each entry, verifies the signature, and checks each piece of
-//! payload that is not part of a message. What needs the frames before is `log`'s, messages are `messages`'.
+//! payload that is not part of a message. What an entry may say is `claims`'. What needs the frames before is `log`'s, messages are `messages`'.
 
+use super::claims::contradictions;
 use super::fault::{At, FaultKind, Sink, base64, hex};
 use crate::entry::{ENTRY_BYTES_MAX, PieceKind, pieces};
 use crate::generated::v1;
@@ -136,6 +137,9 @@ impl Checker<'_> {
                 _ => "the entry is `opened`, which only entry 0 may be",
             };
             self.sink.entry(at, position, FaultKind::Genesis, 0, message.into());
+        }
+        for (event, problem) in entry.body.as_ref().map(contradictions).unwrap_or_default() {
+            self.sink.entry(at, position, FaultKind::EntryContent, event, problem);
         }
         self.payload(at, position, entry.body.as_ref(), &stored).then_some(stored.payload)
     }

@@ -67,6 +67,10 @@ kinds! {
     PayloadDigest = "payload-digest",
     /// A segment of a message does not begin where the one before it ended.
     MessageOrder = "message-order",
+    /// An entry says of a connection or a call what the format does not allow.
+    EntryContent = "entry-content",
+    /// A call names another verified peer than its connection.
+    VerifiedPeer = "verified-peer",
     /// A frame's compact range is not that of the entries before it.
     Range = "range",
     /// A frame's checkpoint cannot be read, or is about another log or size.

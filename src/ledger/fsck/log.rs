@@ -2,6 +2,7 @@
 //!
 //! Runs on one thread, in the order of the log; of hashes it computes only the inner nodes of the tree.
 
+use super::claims::Peers;
 use super::content::Content;
 use super::fault::{FaultKind, Sink, base64, hex};
 use super::start::Known;
@@ -23,6 +24,7 @@ pub(super) struct Log {
     range: Option<CompactRange>,
     /// Leaf hash of the entry before; `None` behind something unknown.
     previous: Option<Hash>,
+    peers: Peers,
     last_time_unix_nanos: u64,
     /// The roots at the sizes that will be asked for, where the tree had them.
     roots: BTreeMap<u64, Option<Hash>>,
@@ -41,6 +43,7 @@ impl Log {
             bytes: 0,
             range: Some(CompactRange::new()),
             previous: None,
+            peers: Peers::default(),
             last_time_unix_nanos: 0,
             roots,
         }
@@ -56,15 +59,21 @@ impl Log {
         self.roots.get(&size).copied().flatten()
     }
 
-    /// Appends a frame.
-    pub fn append(&mut self, content: &Content, sink: &Sink) {
+    /// Appends a frame; tells whether what follows it follows something known.
+    pub fn append(&mut self, content: &Content, sink: &Sink) -> bool {
         if content.after_unknown {
-            (self.range, self.previous) = (None, None);
+            self.forget();
         }
         self.bytes += u64::from(content.length);
         self.entries += content.leaves.len() as u64;
         self.chain(content, sink);
         self.grow(content, sink);
+        self.range.is_some()
+    }
+
+    fn forget(&mut self) {
+        (self.range, self.previous) = (None, None);
+        self.peers.forget();
     }
 
     fn chain(&mut self, content: &Content, sink: &Sink) {
@@ -87,6 +96,11 @@ impl Log {
                 self.last_time_unix_nanos = time;
                 self.calls +=
                     u64::from(matches!(&entry.body, Some(Body::CallEvents(call)) if call.sequence == 1));
+                if let Some(problem) = entry.body.as_ref().and_then(|body| self.peers.take(body)) {
+                    sink.entry(content.at, position, FaultKind::VerifiedPeer, 0, problem);
+                }
+            } else {
+                self.peers.forget();
             }
             self.previous = Some(leaf.hash);
         }
@@ -96,7 +110,7 @@ impl Log {
     fn grow(&mut self, content: &Content, sink: &Sink) {
         let tree = self.check_range(content, sink);
         let (Some(mut tree), true) = (tree, content.is_whole) else {
-            (self.range, self.previous) = (None, None);
+            self.forget();
             return;
         };
         self.note_root(&tree);

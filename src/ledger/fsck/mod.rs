@@ -9,12 +9,13 @@
 //! ```
 //!
 //! `walk` alone must go in the order of the file, and does little else. `content` sees one frame and nothing around it. `log` is where
-//! order matters, and hashes only tree nodes. `messages` is divided by call, because a digest runs on over all segments of a message.
+//! order matters, and hashes only tree nodes; what entries claim of connections (`claims`) is checked on its way through both. `messages` is divided by call, because a digest runs on over all segments of a message.
 //! Faults carry their order with them (`fault`), so that the list reads as if one thread had done it all.
 //!
 //! Invariants: files are opened for reading only, and no lock is taken, so it works beside a running writer and on a copy; memory does not
 //! grow with the ledger; no input makes it panic. Not here: how frames and segments are read (`frame`, `segment`), and printing (`cli`).
 
+mod claims;
 mod content;
 mod fault;
 mod log;

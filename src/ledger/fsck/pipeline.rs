@@ -173,7 +173,7 @@ impl<'a, P: FnMut(Progress)> Collector<'a, P> {
     }
 
     fn frame(&mut self, content: Content) {
-        self.log.append(&content, self.sink);
+        let goes_on = self.log.append(&content, self.sink);
         self.rows.frame(&content, self.log.root());
         self.done.done_bytes += u64::from(content.length);
         if content.after_unknown {
@@ -186,7 +186,7 @@ impl<'a, P: FnMut(Progress)> Collector<'a, P> {
                 Route::None => {}
             }
         }
-        if !content.is_whole {
+        if !goes_on {
             self.shards.all(Break::Unknown);
         }
     }

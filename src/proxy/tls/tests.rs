@@ -1,0 +1,1 @@
+//! Tests of handshakes and live sessions, against OpenSSL and against rustls by itself.

@@ -1,0 +1,13 @@
+//! `attestry redirect` for real, in network namespaces of the tests' own: what it installs and leaves behind, where connections then go,
+//! and the sidecar behind it.
+//!
+//! Needs root, `ip`, nftables, iptables and python3. Ports and addresses are fixed: each test has a network to itself.
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
+
+#[path = "redirect/installing.rs"]
+mod installing;
+#[path = "redirect/network.rs"]
+mod network;
+#[path = "redirect/paths.rs"]
+mod paths;
+mod support;
