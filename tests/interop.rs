@@ -1,94 +1,102 @@
 //! Real gRPC clients and servers, each pair of them direct and through `attestry run`: the results must be the same.
 //!
-//! Python (grpcio: C-core's HTTP/2), Node (@grpc/grpc-js: nghttp2) and tonic (h2) each play both parts in every case of
-//! `interop/cases.rs`, so nine pairs make all calls twice. Afterwards the ledger must verify and list just those calls.
-//! Exact frames are compared in `wire.rs`, not here.
+//! The five stacks of `interop/stacks.rs` each play both parts in every case of `interop/cases.rs` and `interop/suite.rs`,
+//! so 25 pairs make all calls twice and more: `interop/ways.rs` has the ways that calls take. Afterwards each ledger must
+//! verify and list just those calls. And each client calls a server that misbehaves (`interop/misbehaving.rs`).
+//! `docs/interop.md` has the results. Exact frames are compared in `wire.rs`, not here.
+//!
+//! Every pair goes over one sidecar; over the other ways go each stack with itself and the pairs of `RING`. With
+//! `INTEROP_FULL=1` every pair goes over every way. `INTEROP_PAIRS=go-java,python-go` plays only those.
 #![cfg(feature = "proxy")]
 #![allow(clippy::unwrap_used, reason = "a test's panic is its report, in its helpers too")]
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::{env, fs};
 
-use serde_json::Value;
-
-use cases::{Case, End};
-use peers::{Client, Server};
-use support::sidecar::Sidecar;
+use matrix::Pair;
+use stacks::Stack;
+use ways::Way;
 
 #[path = "interop/cases.rs"]
 mod cases;
 #[path = "interop/compare.rs"]
 mod compare;
+#[path = "interop/document.rs"]
+mod document;
+#[path = "wire/frames.rs"]
+mod frames;
+#[path = "wire/hpack.rs"]
+#[allow(dead_code, reason = "of the codec of the wire tests, only what this server needs")]
+mod hpack;
+#[path = "interop/matrix.rs"]
+mod matrix;
+#[path = "interop/misbehaving.rs"]
+mod misbehaving;
+#[path = "interop/negative.rs"]
+mod negative;
 #[path = "interop/peers.rs"]
 mod peers;
+#[path = "interop/report.rs"]
+mod report;
+#[path = "interop/stacks.rs"]
+mod stacks;
+#[path = "interop/suite.rs"]
+mod suite;
 mod support;
 #[path = "interop/tonic_client.rs"]
 mod tonic_client;
 #[path = "interop/tonic_server.rs"]
 mod tonic_server;
+#[path = "interop/ways.rs"]
+mod ways;
 
 #[allow(clippy::all, clippy::pedantic, dead_code, unreachable_pub)]
 mod generated {
     include!("interop/generated/attestry.interop.v1.rs");
 }
 
-const OK: i64 = 0;
-const CANCELLED: i64 = 1;
-const DEADLINE_EXCEEDED: i64 = 4;
 const GENERATED: &str = "attestry.interop.v1.rs";
+const REMEDY: &str = "INTEROP_FULL=1 ATTESTRY_REGENERATE=1 cargo test --test interop";
+/// Besides each stack with itself, the pairs that go over every way: each stack once as client and once as server.
+const RING: [Pair; 5] = [
+    (Stack::Python, Stack::Go),
+    (Stack::Go, Stack::Java),
+    (Stack::Java, Stack::Node),
+    (Stack::Node, Stack::Tonic),
+    (Stack::Tonic, Stack::Python),
+];
 
-/// A gRPC library.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stack {
-    Python,
-    Node,
-    Tonic,
+#[test]
+fn every_pair_gets_the_same_results_direct_and_relayed() {
+    let stacks = stacks_at_hand("interop");
+    let named = env::var("INTEROP_PAIRS").ok();
+    let is_named = |(client, server): Pair| {
+        let name = format!("{client:?}-{server:?}").to_lowercase();
+        named.as_ref().is_none_or(|named| named.split(',').any(|wanted| wanted == name))
+    };
+    let pairs = stacks.iter().flat_map(|&client| stacks.iter().map(move |&server| (client, server)));
+    let wanted = pairs.filter(|&pair| is_named(pair)).map(|pair| (pair, ways_of(pair))).collect();
+    let matrix = matrix::play(wanted);
+    if named.is_none() && stacks.len() == Stack::ALL.len() {
+        document::keep("pairs", &report::pairs(&matrix), REMEDY);
+    }
+    let mut faults = Vec::new();
+    for ((way, client, server), cell) in &matrix {
+        let found = cell.all_faults().into_iter();
+        faults.extend(found.map(|fault| format!("{client:?} calls {server:?}, {}: {fault}", way.title())));
+    }
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
 #[test]
-fn python_calls_python() {
-    compare_direct_and_relayed(Stack::Python, Stack::Python);
-}
-
-#[test]
-fn python_calls_node() {
-    compare_direct_and_relayed(Stack::Python, Stack::Node);
-}
-
-#[test]
-fn python_calls_tonic() {
-    compare_direct_and_relayed(Stack::Python, Stack::Tonic);
-}
-
-#[test]
-fn node_calls_python() {
-    compare_direct_and_relayed(Stack::Node, Stack::Python);
-}
-
-#[test]
-fn node_calls_node() {
-    compare_direct_and_relayed(Stack::Node, Stack::Node);
-}
-
-#[test]
-fn node_calls_tonic() {
-    compare_direct_and_relayed(Stack::Node, Stack::Tonic);
-}
-
-#[test]
-fn tonic_calls_python() {
-    compare_direct_and_relayed(Stack::Tonic, Stack::Python);
-}
-
-#[test]
-fn tonic_calls_node() {
-    compare_direct_and_relayed(Stack::Tonic, Stack::Node);
-}
-
-#[test]
-fn tonic_calls_tonic() {
-    compare_direct_and_relayed(Stack::Tonic, Stack::Tonic);
+fn a_misbehaving_server_is_met_the_same_way_direct_and_relayed() {
+    let stacks = stacks_at_hand("interop with a misbehaving server");
+    let outcomes = negative::play(&stacks);
+    if stacks.len() == Stack::ALL.len() {
+        document::keep("misbehaving", &report::misbehaving(&outcomes), REMEDY);
+    }
+    let faults: Vec<String> = outcomes.values().flat_map(|outcome| outcome.faults.clone()).collect();
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
 /// With `ATTESTRY_REGENERATE=1` writes the code of tonic's peers instead of comparing it.
@@ -102,7 +110,7 @@ fn checked_in_code_is_what_the_schema_gives() {
     generator.compile_fds(schema).unwrap();
     let fresh = fs::read(folder.path().join(GENERATED)).unwrap();
     let stored = sources.join("generated").join(GENERATED);
-    if env::var("ATTESTRY_REGENERATE").is_ok_and(|value| value == "1") {
+    if document::regenerates() {
         fs::write(stored, fresh).unwrap();
     } else {
         let remedy = "run: ATTESTRY_REGENERATE=1 cargo test --test interop checked_in";
@@ -113,90 +121,24 @@ fn checked_in_code_is_what_the_schema_gives() {
     }
 }
 
-fn compare_direct_and_relayed(client: Stack, server: Stack) {
-    for stack in [client, server] {
-        if let Some(why) = peers::missing(stack) {
-            return support::skip(&format!("interop: {client:?} calls {server:?}"), &why);
-        }
-    }
-    let direct = run_direct(client, server);
-    let (relayed, sidecar) = run_relayed(client, server);
-    let mut faults = Vec::new();
-    for ((case, direct), (_, relayed)) in direct.iter().zip(&relayed) {
-        faults.extend(faults_of(case, client, server, direct.clone(), relayed.clone()));
-    }
-    assert!(faults.is_empty(), "{client:?} calls {server:?}:\n{}", faults.join("\n"));
-    ledger_lists(&sidecar.calls(), &relayed);
-    sidecar.verify();
-}
-
-type Results = Vec<(Case, Value)>;
-
-fn run_direct(client: Stack, server: Stack) -> Results {
-    let mut server = Server::start(server);
-    let mut client = Client::start(client, server.addr(), server.addr());
-    run_cases(&mut client, &mut server)
-}
-
-/// The sidecar comes back stopped, for its ledger.
-fn run_relayed(client: Stack, server: Stack) -> (Results, Sidecar) {
-    let mut server = Server::start(server);
-    let mut sidecar = Sidecar::start(server.addr());
-    let mut client = Client::start(client, sidecar.addr, server.addr());
-    let results = run_cases(&mut client, &mut server);
-    drop(client);
-    sidecar.stop();
-    (results, sidecar)
-}
-
-fn run_cases(client: &mut Client, server: &mut Server) -> Results {
-    let mut results = Vec::new();
-    let mut run = |case: Case| {
-        let result = client.run(&case.spec);
-        results.push((case, result));
+/// The stacks that can be installed here; the others are skipped aloud.
+fn stacks_at_hand(test: &str) -> Vec<Stack> {
+    let missing = |stack: Stack| {
+        stacks::missing(stack).map(|why| support::skip(&format!("{test}: {stack:?}"), &why)).is_some()
     };
-    cases::all().into_iter().for_each(&mut run);
-    run(cases::goaway_with_running_stream());
-    server.wait();
-    run(cases::unreachable());
-    results
+    Stack::ALL.into_iter().filter(|&stack| !missing(stack)).collect()
 }
 
-fn faults_of(case: &Case, client: Stack, server: Stack, direct: Value, relayed: Value) -> Vec<String> {
-    let mut faults = Vec::new();
-    for (way, result) in [("direct", &direct), ("relayed", &relayed)] {
-        let found = compare::faults(case, client, server, result);
-        faults.extend(found.into_iter().map(|fault| format!("{} ({way}): {fault}", case.name)));
+fn ways_of((client, server): Pair) -> Vec<Way> {
+    let is_full = env::var("INTEROP_FULL").is_ok_and(|value| value == "1");
+    if !is_full && client != server && !RING.contains(&(client, server)) {
+        return vec![Way::One];
     }
-    let (direct, relayed) = (compare::comparable(case, direct), compare::comparable(case, relayed));
-    if direct != relayed {
-        faults.push(format!("{}: direct  {direct:.2000}\n{}: relayed {relayed:.2000}", case.name, case.name));
+    let mut ways = Way::RELAYED.to_vec();
+    ways.retain(|way| report::reason_not_to_play(*way, client, server).is_none());
+    if let Some(why) = ways::missing_openssl() {
+        support::skip("interop with TLS", &why);
+        ways.retain(|way| !matches!(way, Way::Terminated | Way::Mesh));
     }
-    faults
-}
-
-/// The ledger lists just the calls that the client made, each with its method and the status that its client got.
-fn ledger_lists(listed: &[Value], results: &[(Case, Value)]) {
-    let mut difference: BTreeMap<(&str, i64), i64> = BTreeMap::new();
-    for (case, result) in results {
-        *difference.entry((case.path(), expected_status(case, result))).or_default() += case.calls;
-    }
-    for call in listed {
-        let method = call["method"].as_str().unwrap_or("(none)");
-        let status = call["status_code"].as_i64().unwrap_or(-1);
-        // Both ends notice a deadline: the client's reset (CANCELLED) may come before the server's own end, or after it.
-        let status = if status == DEADLINE_EXCEEDED { CANCELLED } else { status };
-        *difference.entry((method, status)).or_default() -= 1;
-    }
-    difference.retain(|_, calls| *calls != 0);
-    assert!(difference.is_empty(), "calls made less calls listed, by method and status: {difference:#?}");
-}
-
-/// The status that the ledger has for a case's calls.
-fn expected_status(case: &Case, result: &Value) -> i64 {
-    match case.end {
-        _ if case.calls > 1 => OK,
-        End::Client | End::Deadline => CANCELLED,
-        _ => result["code"].as_i64().unwrap(),
-    }
+    ways
 }

@@ -1,4 +1,4 @@
-//! Reading a ledger: what `attestry calls`, `show`, `tail`, `keygen` and `key` say of ledgers whose content is known to the byte.
+//! Reading a ledger: what `attestry calls`, `connections`, `show`, `tail`, `keygen` and `key` say of ledgers whose content is known to the byte.
 //!
 //! The ledgers are made up here, so that every shape of a call is there: also those that a real peer rarely makes.
 
@@ -12,6 +12,8 @@ mod scenes;
 
 mod support;
 
+#[path = "query/connecting.rs"]
+mod connecting;
 #[path = "query/following.rs"]
 mod following;
 #[path = "query/keys.rs"]
@@ -22,6 +24,8 @@ mod listing;
 mod places;
 #[path = "query/showing.rs"]
 mod showing;
+#[path = "query/web.rs"]
+mod web;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -121,7 +121,7 @@ impl Http1 {
     /// The sender of `direction` has ended. `rest` is what it sent of a head or line that it did not finish; it goes on as it is.
     pub fn sender_ended(&mut self, direction: Direction, rest: &Bytes, now_unix_nanos: u64) -> Observed {
         let mut parts = Vec::new();
-        self.conversation.end(direction, rest.len(), &mut parts);
+        self.conversation.end(direction, rest, &mut parts);
         self.parts(direction, parts, rest, now_unix_nanos)
     }
 
@@ -308,3 +308,6 @@ fn response_fields(head: ResponseHead) -> Vec<Field> {
 fn field((name, value): (&'static str, Bytes)) -> Field {
     Field { name: Bytes::from_static(name.as_bytes()), value, never_indexed: false }
 }
+
+#[cfg(test)]
+mod tests;

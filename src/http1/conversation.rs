@@ -157,16 +157,27 @@ impl Conversation {
         at
     }
 
-    /// The sender of `direction` has ended; `rest` bytes of it were not read, and go on as they are.
-    pub fn end(&mut self, direction: Direction, rest: usize, parts: &mut Vec<Part>) {
-        let &mut Sender { state, number, .. } = self.sender(direction);
-        if rest > 0 {
-            if state != State::Opaque {
-                self.unreadable(direction, 0, Fault::Cut, parts);
+    /// The sender of `direction` has ended; `rest` was not read yet, and goes on as it is.
+    pub fn end(&mut self, direction: Direction, rest: &[u8], parts: &mut Vec<Part>) {
+        self.sender(direction).search.judge_now();
+        let mut at = 0;
+        let fault = loop {
+            if at == rest.len() {
+                return self.ended(direction, parts);
             }
-            parts.push(Part::Opaque(0..rest));
-            return;
-        }
+            match self.step(direction, rest, at, parts) {
+                Ok(Step::Took(length)) => at += length,
+                Ok(Step::Wait) => break Fault::Cut,
+                Err(fault) => break fault,
+            }
+        };
+        self.unreadable(direction, at, fault, parts);
+        parts.push(Part::Opaque(at..rest.len()));
+    }
+
+    /// The sender of `direction` has ended, with nothing behind what was read.
+    fn ended(&mut self, direction: Direction, parts: &mut Vec<Part>) {
+        let &mut Sender { state, number, .. } = self.sender(direction);
         match state {
             State::Head | State::Held | State::Opaque => {}
             State::UntilEnd => {
@@ -190,6 +201,7 @@ impl Conversation {
         let number = sender.number;
         let next = match sender.state {
             State::Head if line_feed(rest) > 0 => return Ok(Step::Took(line_feed(rest))),
+            State::Head if rest == b"\r" => None,
             State::Head if direction == Direction::ServerToClient => return self.response(rest, parts),
             State::Head => return self.request(rest, at, parts),
             State::Length(left) => {

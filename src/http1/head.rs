@@ -14,6 +14,9 @@ pub const FIELDS_MAX: usize = 1_024;
 /// Fields for which there is room without an allocation.
 const FIELDS_USUAL: usize = 64;
 
+/// The beginning of a head is judged with each read up to this length, so that another protocol shows at once; from there on each time that its length has doubled.
+const JUDGED_BYTES: usize = 1_024;
+
 /// The version of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
@@ -63,7 +66,7 @@ pub struct ResponseHead {
 #[derive(Debug, Default)]
 pub(super) struct Search {
     scanned: usize,
-    /// Length at which the grammar of what is there is judged again: it doubles each time.
+    /// Length at which the grammar of what is there is judged again: see [`JUDGED_BYTES`].
     judge_at: usize,
 }
 
@@ -84,12 +87,18 @@ impl Search {
         }
         let is_full = rest.len() > bytes_max;
         if is_full || window.len() >= self.judge_at {
-            self.judge_at = window.len() * 2;
+            let length = window.len();
+            self.judge_at = if length < JUDGED_BYTES { length } else { length * 2 };
             if parse(window)?.is_some() {
                 return Err(Fault::Head(Error::NewLine));
             }
         }
         if is_full { Err(Fault::HeadTooLarge { bytes_max }) } else { Ok(None) }
+    }
+
+    /// Judges the grammar at the next call, whatever the length.
+    pub(super) fn judge_now(&mut self) {
+        self.judge_at = 0;
     }
 
     /// Where the first empty line ends.

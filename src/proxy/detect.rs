@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   client's bytes:  none ──▶ undecided (a beginning of HTTP/2's preface, of an HTTP/1 request line, of a ClientHello) ──▶ decided
-//!   server's bytes:  none ──▶ a beginning of SETTINGS: the client goes on deciding     anything else ──▶ opaque, at once
+//!   server's bytes:  none ──▶ a beginning of SETTINGS ──▶ SETTINGS: HTTP/2, unless the client is deciding     anything else ──▶ opaque, at once
 //! ```
 //! A protocol is found by its complete beginning, never by one read. While none of either side is decided, nothing goes on, so the wait is bounded in bytes and in
 //! time, counted from the first byte; then the connection is opaque, and the record says why. A connection on which nobody speaks costs no time: there is nothing to hold.
@@ -23,6 +23,9 @@ const READ_BYTES: usize = 16 * 1024;
 
 /// A method's longest name: the registered ones have at most 17 letters.
 const METHOD_BYTES_MAX: usize = 32;
+
+/// SETTINGS of a server that are worth waiting for: there are some ten parameters.
+const SETTINGS_BYTES_MAX: u32 = 1_024;
 
 /// Octets of one entry of SETTINGS (RFC 9113 section 6.5.1).
 const SETTING_BYTES: u32 = 6;
@@ -45,7 +48,7 @@ pub(super) struct Early {
 
 /// What a connection was found to be.
 pub(super) enum Found {
-    Http2,
+    Http2 { by: &'static str },
     Http1,
     Tls(Box<ClientHello>),
     /// None of them, and why that is believed.
@@ -117,8 +120,8 @@ impl Detection<'_> {
 
     fn judge(&self) -> Option<Found> {
         let Early { client, server } = &*self.early;
-        if client.is_empty() && !begins_settings(server) {
-            return Some(Found::Opaque("the server spoke first".into()));
+        if client.is_empty() {
+            return judge_server(server);
         }
         let found = judge(client)?;
         match found {
@@ -173,7 +176,8 @@ fn judge(client: &[u8]) -> Option<Judgement> {
     let length = client.len().min(PREFACE.len());
     if client[..length] == PREFACE[..length] {
         let is_whole = length == PREFACE.len();
-        return Some(if is_whole { Judgement::Found(Found::Http2) } else { Judgement::Undecided });
+        let http2 = || Judgement::Found(Found::Http2 { by: "the client's preface" });
+        return Some(if is_whole { http2() } else { Judgement::Undecided });
     }
     Some(match tls::client_hello(client) {
         tls::Read::Hello(hello) => Judgement::Found(Found::Tls(Box::new(hello))),
@@ -215,14 +219,25 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Whether these are, or may become, the SETTINGS with which an HTTP/2 server may begin before it has heard anything (RFC 9113 section 3.4).
-fn begins_settings(server: &[u8]) -> bool {
-    let Some(header) = server.first_chunk::<{ frame::HEADER_LEN }>() else {
-        // The first two bytes of a length below 65,536 and the type are what tells it from text.
-        return server.first().is_none_or(|&byte| byte == 0) && server.get(3).is_none_or(|&kind| kind == frame::kind::SETTINGS);
+/// What a server's bytes are that has spoken first: of the known protocols only HTTP/2 lets it, with SETTINGS (RFC 9113 section 3.4).
+fn judge_server(server: &[u8]) -> Option<Found> {
+    let is_settings = match server.first_chunk::<{ frame::HEADER_LEN }>() {
+        // The first byte of the length, of a frame below 65,536 bytes, and the type tell it from text.
+        None => {
+            server.first().is_none_or(|&byte| byte == 0)
+                && server.get(3).is_none_or(|&kind| kind == frame::kind::SETTINGS)
+        }
+        Some(header) => {
+            let FrameHeader { length, kind, flags, stream } = FrameHeader::parse(header);
+            let settings = kind == frame::kind::SETTINGS && flags == 0 && stream == 0;
+            if settings && length.is_multiple_of(SETTING_BYTES) && length <= SETTINGS_BYTES_MAX {
+                let is_whole = server.len() >= frame::HEADER_LEN + length as usize;
+                return is_whole.then_some(Found::Http2 { by: "the server's SETTINGS" });
+            }
+            false
+        }
     };
-    let FrameHeader { length, kind, flags, stream } = FrameHeader::parse(header);
-    kind == frame::kind::SETTINGS && flags == 0 && stream == 0 && length.is_multiple_of(SETTING_BYTES)
+    (!is_settings).then(|| Found::Opaque("the server spoke first".into()))
 }
 
 #[cfg(test)]
@@ -233,7 +248,7 @@ mod tests {
         match judge(bytes) {
             None => "nothing",
             Some(Judgement::Undecided) => "undecided",
-            Some(Judgement::Found(Found::Http2)) => "http2",
+            Some(Judgement::Found(Found::Http2 { .. })) => "http2",
             Some(Judgement::Found(Found::Http1)) => "http1",
             Some(Judgement::Found(Found::Tls(_))) => "tls",
             Some(Judgement::Found(Found::Opaque(_) | Found::Broken { .. })) => "opaque",
@@ -282,12 +297,15 @@ mod tests {
     #[test]
     fn only_settings_may_come_before_the_client_speaks() {
         let settings = frame::settings(&[(3, 100), (4, 65_535)]);
-        for cut in 0..=settings.len() {
-            assert!(begins_settings(&settings[..cut]), "{cut}");
+        for cut in 0..settings.len() {
+            assert!(judge_server(&settings[..cut]).is_none(), "{cut}");
         }
-        for other in [&b"220 mail.example ESMTP\r\n"[..], b"+OK", b"J\0\0\0\x0a8.0.36", b"\0\0\x05\x04\0\0\0\0\0"] {
-            assert!(!begins_settings(other), "{other:?}");
+        assert!(matches!(judge_server(&settings), Some(Found::Http2 { .. })));
+        let ack = frame::settings_ack();
+        let others: [&[u8]; 5] =
+            [b"220 mail.example ESMTP\r\n", b"+OK", b"J\0\0\0\x0a8.0.36", b"\0\0\x05\x04\0\0\0\0\0", &ack];
+        for other in others {
+            assert!(matches!(judge_server(other), Some(Found::Opaque(_))), "{other:?}");
         }
-        assert!(!begins_settings(&frame::settings_ack()), "an acknowledgement of nothing");
     }
 }

@@ -163,7 +163,7 @@ fn answer_open<C: CommitPort>(session: &mut Session<C>, pipe: &mut Pipe<C>, reas
 /// What a client is told for which there is no room, in the protocol that it speaks.
 pub(super) fn no_room(found: &Found, reason: &str) -> Option<Vec<u8>> {
     match found {
-        Found::Http2 => {
+        Found::Http2 { .. } => {
             let goaway = frame::goaway(0, code::ENHANCE_YOUR_CALM, reason.as_bytes());
             Some([frame::settings(&[]), goaway].concat())
         }

@@ -119,7 +119,7 @@ pub(super) async fn secure<C: CommitPort>(
 fn offered(found: &Found, hello: Option<&ClientHello>) -> Vec<Vec<u8>> {
     match (hello, found) {
         (Some(hello), _) => hello.alpn.clone(),
-        (None, Found::Http2) => vec![b"h2".to_vec()],
+        (None, Found::Http2 { .. }) => vec![b"h2".to_vec()],
         (None, Found::Http1) => vec![b"http/1.1".to_vec()],
         (None, _) => Vec::new(),
     }

@@ -6,10 +6,11 @@ use super::route::Role;
 use super::talk::Talk;
 use super::{CommitPort, Options};
 use crate::capture::{
-    Connection, Direction, Ending, Http1, Ids, Milestone, Observed, Opaque, Side, Subject,
+    Connection, Direction, Ending, Failure, Http1, Ids, Milestone, Observed, OnUnreadable, Opaque, Side, Subject,
 };
 use crate::entry::{Body, CommitError, PendingEntry, Receipt, Submission};
 use crate::generated::v1::{self, WireProtocol, connection_event};
+use crate::http2::code;
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -145,6 +146,20 @@ impl<C: CommitPort> Session<C> {
         });
     }
 
+    /// Notes that what was said cannot be read.
+    pub(super) fn note_unreadable(&mut self, reason: String) {
+        let kind = connection_event::Type::NotReadable.into();
+        self.note(v1::ConnectionEvent { r#type: kind, reason, ..Default::default() });
+    }
+
+    /// What could not be read goes no further.
+    fn refused(&mut self, direction: Direction, reason: &str, now: u64) -> Observed {
+        let mut submission = Submission::default();
+        self.say_facts(&mut submission, direction, now);
+        let failure = Some(Failure { code: code::PROTOCOL_ERROR, reason: reason.to_owned() });
+        Observed { submission, forward: 0, milestones: Vec::new(), failure }
+    }
+
     /// Commits the connection's end. A ledger that refuses has no place for it, and says so in its gap entry.
     pub(super) async fn closed(&mut self, reason: String, side: Side, to_server: u64, to_client: u64) {
         let duration_nanos = u64::try_from(self.accepted.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -166,8 +181,19 @@ impl<C: CommitPort> Session<C> {
     /// Takes what the pipe has read as far as it can be observed, and observes it; `None` where more must be read first.
     pub(super) fn observe(&mut self, pipe: &mut Pipe<C>, direction: Direction) -> Option<Taken> {
         let now = self.now();
+        if self.talk().contradicts(direction, pipe.buffered()) {
+            let reason = "the server speaks HTTP/2, and the client's first bytes are not its preface";
+            self.note_unreadable(reason.into());
+            if self.options.on_unreadable == OnUnreadable::Refuse {
+                return Some(Taken::nothing(self.refused(direction, reason, now)));
+            }
+            self.begin(WireProtocol::Opaque, reason.into());
+        }
         let mut taken = self.talk().take(pipe, direction, now)?;
-        self.say_facts(&mut taken.observed.submission, direction, now);
+        // Until there is evidence, all that is said is what the protocol itself demands.
+        if !taken.observed.submission.entries.is_empty() {
+            self.say_facts(&mut taken.observed.submission, direction, now);
+        }
         Some(taken)
     }
 
@@ -175,7 +201,9 @@ impl<C: CommitPort> Session<C> {
     pub(super) fn sender_ended(&mut self, direction: Direction, rest: &Bytes) -> (Submission, Vec<Milestone>) {
         let now = self.now();
         let Observed { mut submission, milestones, .. } = self.talk().sender_ended(direction, rest, now);
-        self.say_facts(&mut submission, direction, now);
+        if !submission.entries.is_empty() {
+            self.say_facts(&mut submission, direction, now);
+        }
         (submission, milestones)
     }
 
@@ -203,7 +231,7 @@ impl<C: CommitPort> Session<C> {
     }
 
     fn say_facts(&mut self, submission: &mut Submission, direction: Direction, now: u64) {
-        if self.facts.is_empty() || submission.entries.is_empty() {
+        if self.facts.is_empty() {
             return;
         }
         let body = v1::ConnectionEvents {

@@ -14,7 +14,7 @@ use crate::capture::{Limits, OnUnreadable, Policy, Side};
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::entry::CommitError;
-use crate::generated::v1::{self, WireProtocol, connection_event};
+use crate::generated::v1::WireProtocol;
 use crate::limits::{LOCAL_ANSWERS_MS, TURN_AWAY_MS};
 use std::convert::Infallible;
 use std::future::Future;
@@ -213,7 +213,7 @@ async fn answer_here<C: CommitPort>(
     reason: &str,
 ) {
     let protocol = match &found {
-        Found::Http2 => WireProtocol::Http2,
+        Found::Http2 { .. } => WireProtocol::Http2,
         Found::Http1 => WireProtocol::Http1,
         Found::Tls(_) | Found::Opaque(_) | Found::Broken { .. } => {
             client.reset();
@@ -228,7 +228,7 @@ async fn answer_here<C: CommitPort>(
 
 fn how(found: &Found) -> String {
     match found {
-        Found::Http2 => "the client's preface".into(),
+        Found::Http2 { by } => (*by).to_owned(),
         Found::Http1 => "a request line".into(),
         Found::Tls(_) => "a ClientHello, passed on unopened".into(),
         Found::Opaque(reason) => reason.clone(),
@@ -252,12 +252,11 @@ fn begin<C: CommitPort>(session: &mut Session<C>, found: &Found, is_tls: bool) -
         note_passthrough(session, hello);
     }
     if let Some(reason) = unreadable {
-        let kind = connection_event::Type::NotReadable.into();
-        session.note(v1::ConnectionEvent { r#type: kind, reason: reason.clone(), ..Default::default() });
+        session.note_unreadable(reason.clone());
         return Err(reason);
     }
     let protocol = match found {
-        Found::Http2 => WireProtocol::Http2,
+        Found::Http2 { .. } => WireProtocol::Http2,
         Found::Http1 => WireProtocol::Http1,
         Found::Tls(_) => WireProtocol::TlsPassthrough,
         Found::Opaque(_) | Found::Broken { .. } => WireProtocol::Opaque,

@@ -24,6 +24,13 @@ impl Talk {
         Self::Http2 { capture: Box::new(capture), preface_passed: false }
     }
 
+    /// Whether these first bytes of the client's break off the HTTP/2 that the server has begun (RFC 9113 section 3.4).
+    pub(super) fn contradicts(&self, direction: Direction, buffered: &[u8]) -> bool {
+        let waits = matches!(self, Self::Http2 { preface_passed: false, .. });
+        let length = buffered.len().min(PREFACE.len());
+        waits && direction == Direction::ClientToServer && buffered[..length] != PREFACE[..length]
+    }
+
     /// Bytes that the buffer must have room for, so that the next unit can become complete.
     pub(super) fn bytes_wanted(&self, direction: Direction, buffered: &[u8]) -> usize {
         match self {
@@ -112,7 +119,7 @@ fn take_frames<C: CommitPort>(
     }
 }
 
-/// The client's first 24 bytes (RFC 9113 section 3.4), by which the protocol was found: they say nothing else.
+/// The client's first 24 bytes (RFC 9113 section 3.4), which say nothing else.
 fn preface<C: CommitPort>(has_passed: &mut bool, pipe: &mut Pipe<C>) -> Option<Taken> {
     if pipe.buffered().len() < PREFACE.len() {
         return None;

@@ -345,7 +345,6 @@ impl Tracked {
                 self.summary.authority = text(":authority").or_else(|| text("host")).unwrap_or_default();
             }
             EventType::ServerHeader | EventType::ServerTrailer => self.response.read(&fields),
-            EventType::ServerInformational => self.response.read_informational(&fields),
             _ => {}
         }
     }

@@ -156,17 +156,14 @@ impl ConnectionSummary {
         let is_opaque =
             |found: &&Found| matches!(found.protocol, WireProtocol::Opaque | WireProtocol::TlsPassthrough);
         let opaque = self.facts.found.iter().find(is_opaque).map(|found| found.reason.as_str());
-        if !self.not_readable.is_empty() {
-            Some(&self.not_readable)
-        } else if opaque.is_some() {
-            opaque
-        } else if self.facts.found.is_empty()
-            && self.calls == 0
-            && self.bytes.is_some_and(|bytes| bytes != [0, 0])
-        {
-            Some("the ledger does not say what was spoken")
-        } else {
-            None
+        let passed = self.bytes.is_some_and(|bytes| bytes != [0, 0]) && self.facts.local_reason.is_empty();
+        match opaque {
+            _ if !self.not_readable.is_empty() => Some(&self.not_readable),
+            Some(reason) => Some(reason),
+            None if passed && self.calls == 0 && self.facts.found.is_empty() => {
+                Some("the ledger does not say what was spoken")
+            }
+            None => None,
         }
     }
 
@@ -174,7 +171,7 @@ impl ConnectionSummary {
         self.facts.learn(event);
         match event.r#type() {
             Type::NotReadable if self.not_readable.is_empty() => {
-                event.reason.clone_into(&mut self.not_readable)
+                event.reason.clone_into(&mut self.not_readable);
             }
             Type::FirstBytes => {
                 let way = usize::from(direction == Direction::ServerToClient);
@@ -230,8 +227,9 @@ impl ConnectionFold {
             // A writer that died left its connections without an end.
             Body::Started(_) => {
                 let open: Vec<u64> = self.open.keys().copied().collect();
-                open.into_iter()
-                    .for_each(|connection| self.finish_one(connection, ConnectionState::Abandoned));
+                for connection in open {
+                    self.finish_one(connection, ConnectionState::Abandoned);
+                }
             }
             _ => {}
         }

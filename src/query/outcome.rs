@@ -20,9 +20,6 @@ const WEB_TRAILERS_FLAG: u8 = 0x80;
 /// In the same octet: it is compressed.
 const COMPRESSED_FLAG: u8 = 0x01;
 
-/// The HTTP status that ends a response although it is a 1xx (RFC 9110 section 15.2.2).
-const SWITCHING_PROTOCOLS: u16 = 101;
-
 /// The gRPC status of what a proxy answers itself.
 const UNAVAILABLE: u32 = 14;
 const CANCELLED: u32 = 1;
@@ -143,14 +140,6 @@ impl Response {
         }
         if let Some(message) = value(fields, "grpc-message") {
             self.grpc_message = Some(grpc::decode_grpc_message(message));
-        }
-    }
-
-    /// Takes notice of a 1xx response, which says nothing of the outcome unless it is the last.
-    pub(super) fn read_informational(&mut self, fields: &[v1::Field]) {
-        let status = value(fields, ":status").and_then(number);
-        if status == Some(SWITCHING_PROTOCOLS.into()) {
-            self.http_status = Some(SWITCHING_PROTOCOLS);
         }
     }
 

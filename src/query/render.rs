@@ -58,7 +58,8 @@ pub fn heading(call: &CallSummary) -> String {
         ("entries", format!("{} to {}, level {}", call.first_index, call.last_index, level_name(call.level))),
     ];
     lines.extend(connection_lines(call));
-    lines.iter().map(|(name, value)| format!("{name:10}{value}\n")).collect()
+    let lines: Vec<String> = lines.iter().map(|(name, value)| format!("{name:10}{value}\n")).collect();
+    lines.concat()
 }
 
 /// How the call's connection came, and what was found in it; nothing where the ledger does not say.

@@ -363,7 +363,7 @@ fn looked_at_or_nothing() -> Result<Vec<Program>, RedirectError> {
     let programs = present();
     if programs.is_empty() {
         return Err(RedirectError::NoBackend {
-            tried: vec!["neither nft nor iptables is installed, so that nobody can tell".to_owned()],
+            tried: vec!["nft and iptables are not installed, so that nobody can tell".to_owned()],
         });
     }
     Ok(programs)

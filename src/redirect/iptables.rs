@@ -189,7 +189,7 @@ fn condition_text(condition: Condition) -> String {
         Condition::Mark(mark) => format!(" -m mark --mark {mark:#x}"),
         Condition::ConnectionMark(mark) => format!(" -m connmark --mark {mark:#x}"),
         Condition::Invalid => " -m conntrack --ctstate INVALID".to_owned(),
-        Condition::New => " -m conntrack --ctstate NEW".to_owned(),
+        Condition::Opening => " --syn".to_owned(),
         Condition::Answer => " -m conntrack --ctdir REPLY".to_owned(),
     }
 }

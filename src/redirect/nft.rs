@@ -83,7 +83,7 @@ fn condition_text(condition: Condition) -> String {
         Condition::Mark(mark) => format!("meta mark {mark:#x}"),
         Condition::ConnectionMark(mark) => format!("ct mark {mark:#x}"),
         Condition::Invalid => "ct state invalid".to_owned(),
-        Condition::New => "ct state new".to_owned(),
+        Condition::Opening => "tcp flags & (fin | syn | rst | ack) == syn".to_owned(),
         Condition::Answer => "ct direction reply".to_owned(),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariants: every rule is of TCP alone; the rules of a chain are tried in order and the first verdict ends the chain (a mark that is
 //! set does not); a connection of the sidecar itself is never redirected, nor one to the sidecar's own listeners, to
-//! a link-local address, or over the loopback interface. How a rule is written is in `nft` and `iptables`.
+//! a link-local address, or over the loopback interface; a connection that is older than the rules is left as it is. How a rule is written is in `nft` and `iptables`.
 //!
 //! How the meshes do it, and why this is the same. Both linkerd and Istio let a process call its own pod without the proxy, by
 //! localhost or by the pod's address: such packets leave through `lo` (`ToLoopback`), do not leave the pod, and were they redirected on one side, the
@@ -67,8 +67,8 @@ pub(super) enum Condition {
     ConnectionMark(u32),
     /// Connection tracking can make nothing of the packet.
     Invalid,
-    /// The packet opens a connection.
-    New,
+    /// The packet opens a connection: a SYN, whatever connection tracking makes of it.
+    Opening,
     /// The packet goes against the direction in which the connection was opened.
     Answer,
 }
@@ -138,10 +138,10 @@ fn inbound_rules(plan: &Plan, inbound: &Inbound) -> Vec<Rule> {
         plan.own_ports.iter().map(|port| leave(Condition::ToPorts(*port), "the sidecar listens there")),
     );
     match inbound.mode {
-        InboundMode::Redirect => rules.extend(redirect(&inbound.ports, &[], Verdict::Redirect(inbound.port))),
+        InboundMode::Redirect => rules.extend(redirect(&inbound.ports, Verdict::Redirect(inbound.port))),
         InboundMode::Tproxy => {
             let mark = Verdict::MarkConnection(DIVERTED_MARK);
-            rules.extend(redirect(&inbound.ports, &[Condition::New], mark));
+            rules.extend(redirect(&inbound.ports, mark));
             rules.push(Rule {
                 conditions: vec![Condition::ConnectionMark(DIVERTED_MARK)],
                 verdict: Verdict::Tproxy(inbound.port),
@@ -178,20 +178,21 @@ fn outbound_rules(outbound: &Outbound) -> Vec<Rule> {
     rules.extend(
         outbound.skip_networks.iter().map(|network| leave(Condition::To(*network), "skipped network")),
     );
-    rules.extend(redirect(&outbound.ports, &[], Verdict::Redirect(outbound.port)));
+    rules.extend(redirect(&outbound.ports, Verdict::Redirect(outbound.port)));
     rules
 }
 
-fn redirect(ports: &Ports, conditions: &[Condition], verdict: Verdict) -> Vec<Rule> {
+/// Only what opens a connection: one that is older than connection tracking here looks new to it in the middle of its life.
+fn redirect(ports: &Ports, verdict: Verdict) -> Vec<Rule> {
     let skipped = ports.skip.iter().map(|port| leave(Condition::ToPorts(*port), "skipped port"));
-    let why = "everything else";
+    let rule = |conditions, why| Rule { conditions, verdict, why };
     if ports.only.is_empty() {
-        return skipped.chain([Rule { conditions: conditions.to_vec(), verdict, why }]).collect();
+        return skipped.chain([rule(vec![Condition::Opening], "everything else")]).collect();
     }
-    let included = ports.only.iter().map(|port| {
-        let conditions = [&[Condition::ToPorts(*port)], conditions].concat();
-        Rule { conditions, verdict, why: "included port" }
-    });
+    let included = ports
+        .only
+        .iter()
+        .map(|port| rule(vec![Condition::ToPorts(*port), Condition::Opening], "included port"));
     skipped.chain(included).collect()
 }
 

@@ -68,10 +68,17 @@ enum Message {
 fn message(bytes: &[u8]) -> Message {
     let (mut rest, mut body) = (bytes, Vec::new());
     while !rest.is_empty() {
-        let Some(length) = record_length(rest) else { return Message::Excluded };
-        let content = &rest[RECORD_HEADER_LEN.min(rest.len())..];
-        let announced = body.len() + length;
-        let is_whole = content.len() >= length;
+        if !can_begin_record(rest) {
+            return Message::Excluded;
+        }
+        let Some((&[_, _, _, high, low], content)) = rest.split_first_chunk::<RECORD_HEADER_LEN>() else {
+            return Message::Incomplete;
+        };
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        if !(1..=RECORD_BYTES_MAX).contains(&length) {
+            return Message::Excluded;
+        }
+        let (announced, is_whole) = (body.len() + length, content.len() >= length);
         body.extend_from_slice(&content[..content.len().min(length)]);
         if body.first().is_some_and(|&kind| kind != TYPE_CLIENT_HELLO) {
             return Message::Excluded;
@@ -89,22 +96,11 @@ fn message(bytes: &[u8]) -> Message {
     Message::Incomplete
 }
 
-/// The length that a record's header announces, the longest possible while it is not there; `None` where it cannot be a handshake's.
-fn record_length(bytes: &[u8]) -> Option<usize> {
-    let fits = |at: usize, range: std::ops::RangeInclusive<u8>| {
-        bytes.get(at).is_none_or(|byte| range.contains(byte))
-    };
+/// As far as the bytes go: a handshake of SSL 3.0 to TLS 1.3, of at most 16,384 bytes.
+fn can_begin_record(bytes: &[u8]) -> bool {
     let longest = u8::try_from(RECORD_BYTES_MAX >> 8).unwrap_or(u8::MAX);
-    if !(fits(0, CONTENT_HANDSHAKE..=CONTENT_HANDSHAKE)
-        && fits(1, 3..=3)
-        && fits(2, 0..=4)
-        && fits(3, 0..=longest))
-    {
-        return None;
-    }
-    let Some(&[high, low]) = bytes.get(3..RECORD_HEADER_LEN) else { return Some(RECORD_BYTES_MAX) };
-    let length = usize::from(u16::from_be_bytes([high, low]));
-    (1..=RECORD_BYTES_MAX).contains(&length).then_some(length)
+    let ranges = [CONTENT_HANDSHAKE..=CONTENT_HANDSHAKE, 3..=3, 0..=4, 0..=longest];
+    ranges.iter().zip(bytes).all(|(range, byte)| range.contains(byte))
 }
 
 /// Octets of the whole message with its header, once the header is there.

@@ -1,24 +1,48 @@
 //! What is compared between a direct and a relayed result, and what each result must contain.
 //!
-//! Results are compared whole, but for the values listed in `VARYING` (the name stays) and for calls that no server
-//! ended, where only what is decided is compared (see `End`).
+//! Results are compared whole, but for the values listed in `VARYING` (the name stays), for the order of fields with
+//! different names, which grpc-go and grpc-java do not keep, and for calls that no server ended, where only what is decided
+//! is compared (see `End`).
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::Stack;
 use super::cases::{Case, End};
+use super::stacks::Stack;
 
 /// Header fields whose value is another one each time: the server's clock, and the time that is left.
 const VARYING: [&str; 2] = ["date", "grpc-timeout"];
 
+/// All faults of a case: of each of its two results, and that they are not the same.
+pub(super) fn faults_of_both(
+    case: &Case,
+    client: Stack,
+    server: Option<Stack>,
+    direct: Value,
+    relayed: Value,
+) -> Vec<String> {
+    let mut all = Vec::new();
+    for (way, result) in [("direct", &direct), ("relayed", &relayed)] {
+        let found = faults(case, client, server, result);
+        all.extend(found.into_iter().map(|fault| format!("{way}: {fault}")));
+    }
+    let (direct, relayed) = (comparable(case, direct), comparable(case, relayed));
+    if direct != relayed {
+        all.push(format!("direct  {direct:.2000}\nrelayed {relayed:.2000}"));
+    }
+    all
+}
+
 /// The part of a result that must be the same direct and relayed.
-pub(super) fn comparable(case: &Case, mut result: Value) -> Value {
+fn comparable(case: &Case, mut result: Value) -> Value {
     let decided: &[&str] = match case.end {
         End::Server => {
             for pointer in ["/initial", "/trailing", "/last/seen"] {
-                hide_varying(result.pointer_mut(pointer));
+                if let Some(fields) = result.pointer_mut(pointer).and_then(Value::as_array_mut) {
+                    hide_varying(fields);
+                    fields.sort_by(|a, b| a[0].as_str().cmp(&b[0].as_str()));
+                }
             }
             return result;
         }
@@ -33,18 +57,21 @@ pub(super) fn comparable(case: &Case, mut result: Value) -> Value {
         .into()
 }
 
-/// All faults of a result, each told in a sentence.
-pub(super) fn faults(case: &Case, client: Stack, server: Stack, result: &Value) -> Vec<String> {
+/// All faults of a result, each told in a sentence. Without a server's stack, the server is the one that misbehaves.
+fn faults(case: &Case, client: Stack, server: Option<Stack>, result: &Value) -> Vec<String> {
     let mut faults = Vec::new();
     for (name, wanted) in case.must.as_object().unwrap() {
         let got = &result[name.as_str()];
         let right = match name.as_str() {
             // The deadline passes at both ends at once, and tonic's word for it is CANCELLED.
-            "code" if case.end == End::Deadline && (client == Stack::Tonic || server == Stack::Tonic) => {
+            "code"
+                if case.end == End::Deadline && (client == Stack::Tonic || server == Some(Stack::Tonic)) =>
+            {
                 got == wanted || got == &json!(1)
             }
             // grpc-js serves "OK" as the message of OK.
             "message_is_empty" => ["", "OK"].map(Value::from).contains(&result["message"]),
+            "code_is_an_error" => result["code"].as_i64().is_some_and(|code| code > 0),
             "last" => wanted.as_object().unwrap().iter().all(|(name, wanted)| &got[name.as_str()] == wanted),
             _ => got == wanted,
         };
@@ -56,9 +83,9 @@ pub(super) fn faults(case: &Case, client: Stack, server: Stack, result: &Value) 
     faults
 }
 
-fn echo_faults(case: &Case, server: Stack, result: &Value) -> Vec<String> {
+fn echo_faults(case: &Case, server: Option<Stack>, result: &Value) -> Vec<String> {
     // tonic has no way to send metadata in the trailers of a call that succeeds.
-    let trailing = if server == Stack::Tonic { "/initial" } else { "/trailing" };
+    let trailing = if server == Some(Stack::Tonic) { "/initial" } else { "/trailing" };
     let mut places = vec!["/initial", trailing];
     if !result["last"].is_null() {
         places.push("/last/seen");
@@ -92,8 +119,8 @@ fn joined(fields: Option<&Value>) -> BTreeMap<String, String> {
     joined
 }
 
-fn hide_varying(fields: Option<&mut Value>) {
-    for field in fields.and_then(Value::as_array_mut).into_iter().flatten() {
+fn hide_varying(fields: &mut [Value]) {
+    for field in fields {
         if VARYING.iter().any(|name| field[0] == *name) {
             field[1] = json!("(varies)");
         }

@@ -163,7 +163,8 @@ fn install_go() -> Result<(), String> {
     run(go_build(&plugin).arg("google.golang.org/protobuf/cmd/protoc-gen-go"))?;
     let mut generate = python_protoc();
     generate.arg(format!("--plugin=protoc-gen-go={}", plugin.display())).arg("--go_out").arg(&folder);
-    generate.args(["--go_opt=module=attestry.test/interop", "--go_opt=Minterop.proto=attestry.test/interop/pb"]);
+    generate
+        .args(["--go_opt=module=attestry.test/interop", "--go_opt=Minterop.proto=attestry.test/interop/pb"]);
     run(generate.arg(sources().join(SCHEMA)))?;
     run(go_build(&go_program("peer")).arg("."))
 }
@@ -188,7 +189,8 @@ fn install_java() -> Result<(), String> {
         return run(Command::new("java").arg("-version"));
     }
     if folder.exists() {
-        fs::remove_dir_all(&folder).map_err(|error| format!("cannot remove {}: {error}", folder.display()))?;
+        fs::remove_dir_all(&folder)
+            .map_err(|error| format!("cannot remove {}: {error}", folder.display()))?;
     }
     let (lib, generated) = (folder.join("lib"), folder.join("generated"));
     make_folder(&generated)?;
@@ -196,7 +198,9 @@ fn install_java() -> Result<(), String> {
     maven.args(["--batch-mode", "--quiet", "--file"]).arg(&pom).arg(MAVEN_COPY);
     maven.arg(format!("-Dprotoc.classifier={}", protoc_classifier()));
     run(maven.arg(format!("-DoutputDirectory={}", lib.display())))?;
-    run(Command::new("sh").args(["-c", "chmod +x protoc-*.exe && mv protoc-*.exe protoc"]).current_dir(&lib))?;
+    run(Command::new("sh")
+        .args(["-c", "chmod +x protoc-*.exe && mv protoc-*.exe protoc"])
+        .current_dir(&lib))?;
     let mut protoc = Command::new(lib.join("protoc"));
     protoc.arg("-I").arg(self::sources()).arg("--java_out").arg(&generated);
     run(protoc.arg(self::sources().join(SCHEMA)))?;

@@ -37,9 +37,8 @@ impl TonicClient {
     pub(super) fn start(target: SocketAddr, control: SocketAddr) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let caller = runtime.block_on(async {
-            Caller { target, channel: channel_to(target), control: channel_to(control) }
-        });
+        let caller = runtime
+            .block_on(async { Caller { target, channel: channel_to(target), control: channel_to(control) } });
         Self { runtime, caller }
     }
 
@@ -259,11 +258,7 @@ fn request_of(spec: &Value, index: u64, after_drain: bool) -> pb::Request {
     let sizes = fields["response_sizes"].as_array().into_iter().flatten();
     pb::Request {
         call: text("call"),
-        payload: payload(
-            number("seed") as usize,
-            index,
-            listed("payload_sizes", "payload_size") as usize,
-        ),
+        payload: payload(number("seed") as usize, index, listed("payload_sizes", "payload_size") as usize),
         response_count: number("response_count"),
         response_size: listed("answer_sizes", "response_size"),
         response_sizes: sizes.map(|size| u32::try_from(size.as_u64().unwrap()).unwrap()).collect(),

@@ -5,7 +5,8 @@ use std::io::Read as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use attestry::generated::v1::EventType;
+use attestry::entry::Body;
+use attestry::generated::v1::{self, Direction, EventType, Side, WireProtocol};
 use attestry::query::{CallFold, Item, Reader};
 use serde_json::Value;
 
@@ -157,8 +158,75 @@ fn tail_prints_events() {
     assert_eq!(lines[5], "2023-11-14T22:13:20.005Z  037777777777  ← SERVER_TRAILER OK");
     maker.commit(vec![connection_closed(CONNECTION)]);
     assert!(
-        tail.line(PATIENCE).ends_with("00c0ffee0000  · CONNECTION_CLOSED by unknown side: client closed")
+        tail.line(PATIENCE)
+            .ends_with("00c0ffee0000  · CONNECTION_CLOSED by unknown side: client closed (0/0 bytes)")
     );
+}
+
+#[test]
+fn tail_puts_connections_and_notices_in_words() {
+    let (_folder, mut maker) = ledger();
+    let tail = tail(&maker, &["--events"]);
+    let peer = "spiffe://shop.test/cart";
+    let refused =
+        v1::Tls { failure: "certificate expired".into(), side: Side::Server.into(), ..v1::Tls::default() };
+    let hello = v1::Tls {
+        side: Side::Client.into(),
+        server_name: "db.test\u{1b}".into(),
+        alpn_offered: vec!["postgresql".into()],
+        ja4: "t13d1516h2_8daaf6152771_e5627efa2ab1".into(),
+        ..v1::Tls::default()
+    };
+    let up = Direction::ClientToServer;
+    let mut unreadable = connection_event(v1::connection_event::Type::NotReadable, "no HTTP");
+    unreadable.count = 3;
+    let notice = v1::Notice {
+        r#type: v1::notice::Type::TurnedAway.into(),
+        reason: "too many connections".into(),
+        count: 7,
+        from_unix_nanos: START,
+        to_unix_nanos: START + 2_000_000_000,
+    };
+    maker.commit(vec![
+        redirected(9, "10.1.1.1:5", "10.9.9.9:5432", 0),
+        happened(9, up, vec![tls(mutual_tls(peer)), tls(refused), tls(hello)]),
+        happened(
+            9,
+            up,
+            vec![found(WireProtocol::Opaque, "its port is opaque"), first_bytes(b"hello"), unreadable],
+        ),
+        ended(9, "client closed", Side::Client, [5, 12], 1_500),
+        (Body::Notice(notice), vec![]),
+    ]);
+    let id = "000000000000";
+    let fingerprint = "ab".repeat(32);
+    let expected = [
+        format!(
+            "{id}  · CONNECTION_OPENED outbound 10.1.1.1:5 to 10.9.9.9:5432 (redirect, dialled 10.9.9.9:5432)"
+        ),
+        format!(
+            "{id}  → TLS with the client: TLSv1.3, TLS13_AES_128_GCM_SHA256, server name shop.test, ALPN h2, \
+             verified {peer} (certificate {fingerprint})"
+        ),
+        format!("{id}  → TLS with the server: failed: certificate expired"),
+        format!(
+            "{id}  → TLS passed on unopened: server name db.test\\u{{1b}}, offered postgresql, JA4 \
+             t13d1516h2_8daaf6152771_e5627efa2ab1"
+        ),
+        format!("{id}  → PROTOCOL opaque: its port is opaque"),
+        format!(
+            "{id}  → FIRST_BYTES 5 bytes, sha256 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+        ),
+        format!("{id}  → NOT_READABLE NO_ERROR: no HTTP (3 times)"),
+        format!("{id}  · CONNECTION_CLOSED by client after 1.50s: client closed (5/12 bytes)"),
+        "ledger        · NOTICE TURNED_AWAY: too many connections (7 times), 2023-11-14T22:13:20.000Z to \
+         2023-11-14T22:13:22.000Z"
+            .to_owned(),
+    ];
+    for line in expected {
+        let printed = tail.line(PATIENCE);
+        assert_eq!(printed.split_once("Z  ").unwrap().1, line);
+    }
 }
 
 /// `attestry calls | head -1` and the like: the reader of the pipe goes away first.

@@ -7,7 +7,7 @@ use crate::ledger_maker::{Content, gap, started};
 use crate::scenes::*;
 use crate::{CLIENT, attestry, calls, each, ledger, ledger_of, printed, text};
 
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 29] = [
     "call_id",
     "time",
     "direction",
@@ -32,6 +32,11 @@ const NAMES: [&str; 24] = [
     "level",
     "first_index",
     "last_index",
+    "http_method",
+    "verified_peer",
+    "interception",
+    "original_destination",
+    "tls",
 ];
 
 #[test]
@@ -47,7 +52,9 @@ fn a_call_is_summarised_in_full() {
         "status": "OK", "status_code": 0, "status_message": "",
         "request_messages": 1, "response_messages": 1, "request_bytes": 4, "response_bytes": 5,
         "duration_ms": 5.0, "state": "ended", "reset_code": null, "reset_side": null,
-        "level": "RequestResponse", "first_index": 3, "last_index": 4
+        "level": "RequestResponse", "first_index": 3, "last_index": 4,
+        "http_method": "POST", "verified_peer": null, "interception": "fixed", "original_destination": null,
+        "tls": null
     });
     assert_eq!(call, expected);
     let places: Vec<usize> = NAMES.iter().map(|name| listed.find(&format!("\"{name}\":")).unwrap()).collect();

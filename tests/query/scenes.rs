@@ -1,7 +1,9 @@
 //! Entries of made-up calls, as capture would write them: header blocks, messages in segments, ends of all kinds.
 
 use attestry::entry::Body;
-use attestry::generated::v1::{self, Direction, EventType, Level, Protocol, Side};
+use attestry::generated::v1::connection_event::Type as ConnectionEventType;
+use attestry::generated::v1::connection_opened::Interception;
+use attestry::generated::v1::{self, Direction, EventType, Level, Protocol, Side, Traffic, WireProtocol};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
@@ -26,9 +28,11 @@ pub fn call_id(number: u8) -> [u8; 16] {
 pub struct Call {
     id: [u8; 16],
     connection: u64,
+    stream: u32,
     protocol: Protocol,
     level: Level,
     sequence: u64,
+    verified_peer: &'static str,
 }
 
 impl Call {
@@ -38,15 +42,32 @@ impl Call {
         Self {
             id: call_id(number),
             connection: CONNECTION,
+            stream: 1,
             protocol,
             level: Level::RequestResponse,
             sequence: 1,
+            verified_peer: "",
         }
     }
 
     /// A call that is not gRPC.
     pub fn http(number: u8) -> Self {
         Self { protocol: Protocol::Http, ..Self::grpc(number) }
+    }
+
+    /// A call of gRPC-Web.
+    pub fn grpc_web(number: u8) -> Self {
+        Self { protocol: Protocol::GrpcWeb, ..Self::grpc(number) }
+    }
+
+    /// The same as request number `stream` of an HTTP/1 connection.
+    pub fn numbered(self, stream: u32) -> Self {
+        Self { stream, ..self }
+    }
+
+    /// The same of a client that is verified to be `peer`.
+    pub fn by(self, peer: &'static str) -> Self {
+        Self { verified_peer: peer, ..self }
     }
 
     /// The same at another level.
@@ -81,14 +102,14 @@ impl Call {
         let body = v1::CallEvents {
             call: Bytes::copy_from_slice(&self.id),
             connection: self.connection,
-            stream: 1,
+            stream: self.stream,
             direction: direction.into(),
             protocol: self.protocol.into(),
             level: self.level.into(),
             sequence,
             captured_unix_nanos: START + millis * 1_000_000,
             events,
-            verified_peer: String::new(),
+            verified_peer: self.verified_peer.into(),
         };
         (Body::CallEvents(body), payloads.concat())
     }
@@ -98,12 +119,101 @@ impl Call {
 pub fn connection_opened(connection: u64, client_address: &str) -> Content {
     let opened = v1::ConnectionOpened {
         connection,
+        interception: Interception::Fixed.into(),
         client_address: client_address.into(),
+        listener_address: "10.0.0.1:4143".into(),
         upstream: "upstream.test:50051".into(),
         captured_unix_nanos: START,
+        traffic: Traffic::Inbound.into(),
         ..Default::default()
     };
     (Body::ConnectionOpened(opened), vec![])
+}
+
+/// The first entry of a connection that was redirected, out of the pod, `millis` after the start.
+pub fn redirected(connection: u64, client_address: &str, dialled: &str, millis: u64) -> Content {
+    let opened = v1::ConnectionOpened {
+        connection,
+        interception: Interception::Redirect.into(),
+        client_address: client_address.into(),
+        listener_address: "127.0.0.1:4140".into(),
+        upstream: dialled.into(),
+        upstream_address: dialled.into(),
+        captured_unix_nanos: START + millis * 1_000_000,
+        traffic: Traffic::Outbound.into(),
+        original_destination: dialled.into(),
+        ..Default::default()
+    };
+    (Body::ConnectionOpened(opened), vec![])
+}
+
+/// What happened on a connection.
+pub fn happened(connection: u64, direction: Direction, events: Vec<v1::ConnectionEvent>) -> Content {
+    let captured_unix_nanos = START;
+    let body = v1::ConnectionEvents { connection, direction: direction.into(), captured_unix_nanos, events };
+    (Body::ConnectionEvents(body), vec![])
+}
+
+/// What was found to be spoken.
+pub fn found(protocol: WireProtocol, reason: &str) -> v1::ConnectionEvent {
+    v1::ConnectionEvent {
+        protocol: protocol.into(),
+        ..connection_event(ConnectionEventType::Protocol, reason)
+    }
+}
+
+/// The beginning of an opaque direction.
+pub fn first_bytes(bytes: &[u8]) -> v1::ConnectionEvent {
+    v1::ConnectionEvent {
+        payload_length: bytes.len() as u64,
+        payload_sha256: digest(bytes),
+        ..connection_event(ConnectionEventType::FirstBytes, "")
+    }
+}
+
+/// A TLS session.
+pub fn tls(tls: v1::Tls) -> v1::ConnectionEvent {
+    v1::ConnectionEvent { tls: Some(tls), ..connection_event(ConnectionEventType::Tls, "") }
+}
+
+/// An event of that type.
+pub fn connection_event(kind: ConnectionEventType, reason: &str) -> v1::ConnectionEvent {
+    v1::ConnectionEvent { r#type: kind.into(), reason: reason.into(), ..Default::default() }
+}
+
+/// TLS that attestry has ended, with a client that has shown who it is.
+pub fn mutual_tls(peer: &str) -> v1::Tls {
+    v1::Tls {
+        side: Side::Client.into(),
+        terminated: true,
+        version: "TLSv1.3".into(),
+        cipher_suite: "TLS13_AES_128_GCM_SHA256".into(),
+        server_name: "shop.test".into(),
+        alpn: "h2".into(),
+        alpn_offered: vec!["h2".into(), "http/1.1".into()],
+        verified_peer: Some(v1::VerifiedPeer {
+            spiffe_id: peer.into(),
+            subject_alternative_names: vec![format!("URI:{peer}")],
+            certificate_sha256: vec![0xab; 32].into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// The last entry of a connection, with what passed.
+pub fn ended(connection: u64, reason: &str, side: Side, bytes: [u64; 2], millis: u64) -> Content {
+    let closed = v1::ConnectionClosed {
+        connection,
+        captured_unix_nanos: START + 86_400_000_000_000,
+        reason: reason.into(),
+        side: side.into(),
+        bytes_to_server: bytes[0],
+        bytes_to_client: bytes[1],
+        calls: 0,
+        duration_nanos: millis * 1_000_000,
+    };
+    (Body::ConnectionClosed(closed), vec![])
 }
 
 /// Its last.
@@ -180,6 +290,29 @@ pub fn part(kind: EventType, number: u64, message: &[u8], from: usize, to: usize
     };
     let event = v1::Event { r#type: kind.into(), message: Some(segment), ..Default::default() };
     (event, message[from..to].to_vec())
+}
+
+/// A message of gRPC-Web that holds trailers, in two segments cut at `cut`; the first byte of its prefix came alone.
+pub fn web_trailers(number: u64, text: &str, flag: u8, cut: usize) -> Vec<Event> {
+    let prefix = [&[flag][..], &u32::try_from(text.len()).unwrap().to_be_bytes()].concat();
+    let mut parts = vec![
+        part(EventType::ServerMessage, number, text.as_bytes(), 0, 0),
+        part(EventType::ServerMessage, number, text.as_bytes(), 0, cut),
+        part(EventType::ServerMessage, number, text.as_bytes(), cut, text.len()),
+    ];
+    for ((event, _), prefix) in parts.iter_mut().zip([&prefix[..1], &prefix[1..], &[]]) {
+        let segment = event.message.as_mut().unwrap();
+        (segment.prefix, segment.end) = (Bytes::copy_from_slice(prefix), false);
+    }
+    parts[2].0.message.as_mut().unwrap().end = true;
+    parts
+}
+
+/// A part of an HTTP body: message 0, without prefixes.
+pub fn body_part(kind: EventType, body: &[u8], from: usize, to: usize) -> Event {
+    let (mut event, payload) = part(kind, 0, body, from, to);
+    event.message.as_mut().unwrap().prefix = Bytes::new();
+    (event, payload)
 }
 
 /// A whole message from the client.

@@ -41,6 +41,7 @@ state     ended
 messages  1 (5 bytes) from the client, 1 (5 bytes) from the server
 stream    1 of connection 00c0ffee00000005
 entries   3 to 5, level RequestResponse
+came      inbound, fixed
 
       +0µs  →  CLIENT_HEADER /pkg.Service/Method
                :method: POST

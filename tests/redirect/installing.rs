@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
-use crate::network::{Network, Place, said};
+use crate::network::{Network, Place, assert_same, said};
 use crate::paths::BACKENDS;
 use crate::support::sidecar::{attestry, program};
 
@@ -32,25 +32,25 @@ fn an_installation_replaces_the_one_before_and_leaves_no_trace() {
     let before = network.traces(Place::Pod);
     assert!(run("redirect remove").starts_with("nothing was installed"));
     assert!(run("redirect show").starts_with("nothing is installed"));
-    assert_eq!(network.traces(Place::Pod), before, "looking makes nothing");
+    assert_same(&network.traces(Place::Pod), &before, "looking makes nothing");
     for backend in BACKENDS {
         let installed = run(&format!("redirect install {ONE} --backend {backend}"));
         assert!(installed.starts_with(&format!("installed with {backend} (")), "{installed}");
         let first = network.traces(Place::Pod);
         run(&format!("redirect install {ONE} --backend {backend}"));
-        assert_eq!(network.traces(Place::Pod), first, "{backend}: twice is once");
+        assert_same(&network.traces(Place::Pod), &first, &format!("{backend}: twice is once"));
         run(&format!("redirect install {OTHER} --backend {backend}"));
         let other = network.traces(Place::Pod);
         assert!(other.contains("4143") && !other.contains("15006"), "{backend}: {other}");
         run(&format!("redirect install {ONE} --backend {backend}"));
-        assert_eq!(network.traces(Place::Pod), first, "{backend}: there and back");
+        assert_same(&network.traces(Place::Pod), &first, &format!("{backend}: there and back"));
         assert_eq!(
             run("redirect remove --dry-run").matches("END'").count(),
             if backend == "nft" { 1 } else { 2 }
         );
-        assert_eq!(network.traces(Place::Pod), first, "{backend}: a dry run");
+        assert_same(&network.traces(Place::Pod), &first, &format!("{backend}: a dry run"));
         assert!(run("redirect remove").starts_with("removed from"));
-        assert_eq!(network.traces(Place::Pod), before, "{backend}: a trace");
+        assert_same(&network.traces(Place::Pod), &before, &format!("{backend}: a trace"));
     }
     for backend in BACKENDS {
         run(&format!("redirect install {OTHER} --backend {backend}"));
@@ -62,7 +62,7 @@ fn an_installation_replaces_the_one_before_and_leaves_no_trace() {
         );
     }
     run("redirect remove");
-    assert_eq!(network.traces(Place::Pod), before);
+    assert_same(&network.traces(Place::Pod), &before, "in the end");
 }
 
 /// The plan that `show` prints makes the same rules again, with the same back end and with each other.
@@ -79,7 +79,7 @@ fn what_is_shown_installs_the_same_again() {
             let (options, listing) = options.split_once("\nrules:\n").unwrap();
             assert!(listing.contains(if plan == ONE { "15006" } else { "4143" }), "{shown}");
             run(&format!("redirect install --backend {backend} {}", options.replace('\n', " ")));
-            assert_eq!(network.traces(Place::Pod), rules, "{backend} {plan}");
+            assert_same(&network.traces(Place::Pod), &rules, &format!("{backend} {plan}"));
             plans.push(options.to_owned());
         }
     }
@@ -113,13 +113,25 @@ fn a_failed_installation_leaves_the_rules_before_it() {
             network.command(Place::Pod, &["sh", "-c", &line]).output().unwrap()
         };
         must_fail(&install(ONE), wrapped);
-        assert_eq!(network.traces(Place::Pod), none, "{backend}, {wrapped}: with nothing before");
+        assert_same(
+            &network.traces(Place::Pod),
+            &none,
+            &format!("{backend}, {wrapped}: with nothing before"),
+        );
         must_fail(&install(OTHER), wrapped);
-        assert_eq!(network.traces(Place::Pod), none, "{backend}, {wrapped}: with nothing before");
+        assert_same(
+            &network.traces(Place::Pod),
+            &none,
+            &format!("{backend}, {wrapped}: with nothing before"),
+        );
         network.attestry_must(Place::Pod, &format!("redirect install {ONE} --backend {backend}"));
         let before = network.traces(Place::Pod);
         must_fail(&install(OTHER), wrapped);
-        assert_eq!(network.traces(Place::Pod), before, "{backend}, {wrapped}: with rules before");
+        assert_same(
+            &network.traces(Place::Pod),
+            &before,
+            &format!("{backend}, {wrapped}: with rules before"),
+        );
         network.attestry_must(Place::Pod, "redirect remove");
     }
 }

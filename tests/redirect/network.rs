@@ -34,6 +34,10 @@ const PLACES: [Place; 3] = [Place::Pod, Place::Node, Place::Peer];
 const SETUP: &str = "
     ip link add eth0 netns POD type veth peer name pod netns NODE
     ip link add eth0 netns PEER type veth peer name peer netns NODE
+    ip -n NODE link set pod addrgenmode none
+    ip -n NODE link set peer addrgenmode none
+    ip -n POD link set eth0 addrgenmode none
+    ip -n PEER link set eth0 addrgenmode none
     ip -n NODE addr add 10.77.1.1/24 dev pod
     ip -n NODE addr add fd77:1::1/64 dev pod nodad
     ip -n NODE addr add 169.254.77.1/16 dev pod
@@ -43,6 +47,7 @@ const SETUP: &str = "
     ip -n POD addr add 10.77.1.2/24 dev eth0
     ip -n POD addr add fd77:1::2/64 dev eth0 nodad
     ip -n POD addr add 169.254.77.2/16 dev eth0
+    ip -n POD addr add fe80::77:2/64 dev eth0 nodad
     ip -n PEER addr add 10.77.2.2/24 dev eth0
     ip -n PEER addr add fd77:2::2/64 dev eth0 nodad
     ip -n PEER addr add 10.77.3.2/32 dev eth0
@@ -162,7 +167,7 @@ impl Network {
     pub(crate) fn traces(&self, place: Place) -> String {
         let legacy = "for n in ip ip6; do if [ -s /proc/net/${n}_tables_names ]; then ${n}tables-legacy-save; fi; done";
         let dump = format!(
-            "nft --stateless list ruleset; {legacy}; \
+            "nft --stateless list ruleset; iptables-nft-save; ip6tables-nft-save; {legacy}; \
              ip rule; ip -6 rule; ip route show table all; ip -6 route show table all"
         );
         let dump = self.sh(place, &dump);
@@ -202,6 +207,16 @@ pub(crate) fn script(name: &str) -> String {
 /// `:CHAIN POLICY [packets:bytes]` counts.
 fn without_counters(line: &str) -> &str {
     if line.starts_with(':') { line.split(" [").next().unwrap() } else { line }
+}
+
+/// Fails with the lines that only one of two dumps has.
+pub(crate) fn assert_same(found: &str, expected: &str, what: &str) {
+    let lines = |of: &str, without: &str| {
+        let other: Vec<_> = without.lines().collect();
+        of.lines().filter(|line| !other.contains(line)).collect::<Vec<_>>().join("\n")
+    };
+    let (more, less) = (lines(found, expected), lines(expected, found));
+    assert!(found == expected, "{what}: there is more:\n{more}\nand less:\n{less}");
 }
 
 /// What a program printed, if it succeeded; else what it complained of.

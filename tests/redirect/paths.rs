@@ -71,6 +71,48 @@ fn only_the_ports_and_families_that_were_asked_for_are_redirected() {
     }
 }
 
+/// Neither the first installation, before which nothing tracked connections here, nor one over another, nor a removal and an
+/// installation after it disturbs what is connected.
+#[test]
+fn connections_from_before_go_on() {
+    let Some(network) = Network::make("redirect::before") else { return };
+    let _acceptors = [(Place::Pod, POD_PORTS), (Place::Peer, PEER_PORTS)]
+        .map(|(place, ports)| network.accept(place, ports));
+    for backend in BACKENDS {
+        let mut held =
+            [(Place::Peer, "10.77.1.2 8080"), (Place::Peer, "fd77:1::2 8080"), (Place::Pod, "10.77.2.2 80")]
+                .map(|(place, dial)| {
+                    let mut dialer = network.dialer(place);
+                    assert!(
+                        dialer.ask(format!("{dial} hold")).contains(" - "),
+                        "{backend}: {dial} is direct"
+                    );
+                    dialer
+                });
+        let mut all_go_on = |moment: &str| {
+            for dialer in &mut held {
+                assert_eq!(dialer.ask("echo still-there"), "still-there", "{backend}: {moment}");
+            }
+        };
+        let install = format!(
+            "redirect install --inbound-port 15006 --outbound-port 15001 --uid 1 --backend {backend}"
+        );
+        network.attestry_must(Place::Pod, &install);
+        all_go_on("after the first installation");
+        let mut redirected = network.dialer(Place::Peer);
+        assert_eq!(redirected.ask("10.77.1.2 8080 hold"), "pod 15006 10.77.1.2:8080 10.77.2.2");
+        network.attestry_must(Place::Pod, &format!("{install} --skip-inbound-ports 22"));
+        assert_eq!(
+            redirected.ask("echo here"),
+            "here",
+            "{backend}: redirected before the second installation"
+        );
+        all_go_on("after the second installation");
+        network.attestry_must(Place::Pod, "redirect remove");
+        all_go_on("after the removal");
+    }
+}
+
 /// What a router in the pod's namespace forwards is nobody's connection to this pod.
 #[test]
 fn a_connection_that_passes_through_is_left_alone() {

@@ -65,11 +65,9 @@ impl Evidence {
 
     fn add(&mut self, events: &v1::CallEvents, mut payload: &[u8]) {
         for event in &events.events {
-            if let Some(name) = event
-                .header
-                .as_ref()
-                .and_then(|header| header.fields.iter().find(|field| field.name == "x-call"))
-            {
+            if let Some(name) = event.header.as_ref().and_then(|header| {
+                header.fields.iter().find(|field| field.name.eq_ignore_ascii_case(b"x-call"))
+            }) {
                 let name = String::from_utf8(name.value.to_vec()).unwrap();
                 self.names.insert(events.call.to_vec(), name);
             }
@@ -81,7 +79,9 @@ impl Evidence {
             };
             let call = self.calls.entry((name, way)).or_default();
             match event.r#type() {
-                EventType::ClientHalfClose | EventType::ServerTrailer => call.ended = true,
+                EventType::ClientHalfClose | EventType::ServerHalfClose | EventType::ServerTrailer => {
+                    call.ended = true;
+                }
                 EventType::Cancel => call.cancelled = true,
                 _ => {}
             }

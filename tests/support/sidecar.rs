@@ -147,7 +147,9 @@ impl Builder {
         command.args(&program[1..]).args(["run", "--config"]).arg(&config);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         let process = Process::start("attestry", &mut command, folder.path());
-        let addr = process.line_after("listening on ", START_BOUND);
+        let line = process.line_after("listening on ", START_BOUND);
+        // Behind the address may stand which way its traffic goes.
+        let addr = line.split(' ').next().unwrap_or_default();
         let addr = addr.parse().unwrap_or_else(|error| panic!("attestry listens on {addr:?}: {error}"));
         Sidecar { addr, ledger_dir, config, process, folder }
     }

@@ -192,7 +192,8 @@ fn peer(body: &mut Body, number: usize) -> &mut v1::VerifiedPeer {
 fn values_that_are_not_known_are_no_fault() {
     let judges = &mut Judges::new();
     let (intact, _) = connections();
-    let changes: [(usize, usize, fn(&mut Body)); 4] = [
+    type Change = fn(&mut Body);
+    let changes: [(usize, usize, Change); 4] = [
         (1, 2, |body| event(body, 0).protocol = 1_000),
         (1, 2, |body| event(body, 0).r#type = 1_000),
         (2, 2, |body| events_of_call(body).protocol = 1_000),
@@ -212,21 +213,21 @@ fn a_call_must_name_the_peer_of_its_connection() {
     let places = LogParts::read(intact.path()).places();
     let here = |frame: usize, index| vec![finding(FaultKind::VerifiedPeer, places[frame], index, None)];
     let name = |name: &'static str| move |body: &mut Body| events_of_call(body).verified_peer = name.into();
-    let judged = |judges: &mut Judges, folder: &Path| judges.judge(folder).1;
-    assert_eq!(judged(judges, with(1, 3, name("")).path()), here(1, 5), "left out");
+    let found = |judges: &mut Judges, folder: &Path| judges.judge(folder).1;
+    assert_eq!(found(judges, with(1, 3, name("")).path()), here(1, 5), "left out");
     assert_eq!(
-        judged(judges, with(1, 3, name("spiffe://example.org/server")).path()),
+        found(judges, with(1, 3, name("spiffe://example.org/server")).path()),
         here(1, 5),
         "the server's"
     );
-    assert_eq!(judged(judges, with(2, 2, name(ID)).path()), here(2, 8), "of another connection");
+    assert_eq!(found(judges, with(2, 2, name(ID)).path()), here(2, 8), "of another connection");
     // The id gone, the fingerprint is the name; and what the TLS event says is what counts.
     let folder = with(1, 1, |body| peer(body, 1).spiffe_id.clear());
-    assert_eq!(judged(judges, folder.path()), here(1, 5));
+    assert_eq!(found(judges, folder.path()), here(1, 5));
     let folder = with(1, 1, |body| event(body, 1).tls.as_mut().unwrap().verified_peer = None);
-    assert_eq!(judged(judges, folder.path()), here(1, 5));
+    assert_eq!(found(judges, folder.path()), here(1, 5));
     let folder = with(1, 1, |body| event(body, 1).r#type = Type::Goaway.into());
-    assert_eq!(judged(judges, folder.path()), here(1, 5), "TLS beside an event that is none");
+    assert_eq!(found(judges, folder.path()), here(1, 5), "TLS beside an event that is none");
 }
 
 #[test]

@@ -100,10 +100,8 @@ impl Peers {
             // A writer that died left its connections without an end.
             Body::Started(_) => self.forget(),
             Body::Gap(gap) if gap.forwarded => self.forget(),
-            Body::ConnectionOpened(opened) => {
-                if self.0.len() < CONNECTIONS_KNOWN_MAX {
-                    self.0.insert(opened.connection, String::new());
-                }
+            Body::ConnectionOpened(opened) if self.0.len() < CONNECTIONS_KNOWN_MAX => {
+                self.0.insert(opened.connection, String::new());
             }
             Body::ConnectionClosed(closed) => {
                 self.0.remove(&closed.connection);

@@ -98,7 +98,8 @@ impl TlsLink {
             }
             match self.take_in() {
                 Ok(_) => {}
-                // The next read tells it: what was decrypted before comes first.
+                // What was decrypted before the damage comes first, then `give_out` reports it.
+                Err(_) if self.session.borrow().broken.is_some() => {}
                 Err(_) if given > 0 => return Ok(given),
                 Err(error) => return Err(error),
             }

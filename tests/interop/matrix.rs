@@ -1,0 +1,158 @@
+//! The matrix of pairs of stacks and ways between them: plays the cells that are wanted, and tells what came of them.
+
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::thread;
+
+use serde_json::Value;
+
+use super::cases::{self, Case, End};
+use super::compare;
+use super::peers::{Client, Server};
+use super::stacks::Stack;
+use super::ways::{Route, Way};
+
+const OK: i64 = 0;
+const CANCELLED: i64 = 1;
+const DEADLINE_EXCEEDED: i64 = 4;
+/// Pairs that are played at the same time: as many as cores where the tests must keep their time.
+const WORKERS: usize = 2;
+
+/// A client's stack and a server's.
+pub(super) type Pair = (Stack, Stack);
+
+/// What came of all cases over one way.
+#[derive(Default)]
+pub(super) struct Cell {
+    /// Of each case, by name: what was not as it must be, in sentences.
+    pub(super) cases: BTreeMap<&'static str, Vec<String>>,
+    /// What no single case is to blame for: a ledger that is not as it must be, a peer that did not start.
+    pub(super) faults: Vec<String>,
+}
+
+impl Cell {
+    pub(super) fn all_faults(&self) -> Vec<String> {
+        let of_cases = self
+            .cases
+            .iter()
+            .flat_map(|(name, faults)| faults.iter().map(move |fault| format!("{name}: {fault}")));
+        of_cases.chain(self.faults.iter().cloned()).collect()
+    }
+}
+
+pub(super) type Matrix = BTreeMap<(Way, Stack, Stack), Cell>;
+
+/// Plays each pair over its ways.
+pub(super) fn play(wanted: Vec<(Pair, Vec<Way>)>) -> Matrix {
+    let (queue, matrix) = (Mutex::new(VecDeque::from(wanted)), Mutex::new(Matrix::new()));
+    thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                loop {
+                    let Some((pair, ways)) = queue.lock().unwrap().pop_front() else { return };
+                    let cells = play_pair(pair, &ways);
+                    matrix.lock().unwrap().extend(cells);
+                }
+            });
+        }
+    });
+    matrix.into_inner().unwrap()
+}
+
+fn play_pair((client, server): Pair, ways: &[Way]) -> Matrix {
+    let mut cells = Matrix::new();
+    for direct_way in [Way::Direct, Way::DirectTls] {
+        let ways: Vec<Way> = ways.iter().copied().filter(|way| way.direct() == direct_way).collect();
+        if ways.is_empty() {
+            continue;
+        }
+        let direct = caught(|| run(direct_way, (client, server)).0);
+        for way in ways {
+            let cell = match &direct {
+                Ok(direct) => caught(|| relayed(way, (client, server), direct)).unwrap_or_else(broken),
+                Err(fault) => broken(format!("{}: {fault}", direct_way.title())),
+            };
+            cells.insert((way, client, server), cell);
+        }
+    }
+    cells
+}
+
+fn broken(fault: String) -> Cell {
+    Cell { faults: vec![fault], ..Cell::default() }
+}
+
+/// The panics of peers and sidecars are this cell's faults, and not the end of the matrix.
+pub(super) fn caught<T>(play: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(play)).map_err(|panic: Box<dyn Any + Send>| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words").to_owned()
+    })
+}
+
+type Results = Vec<(Case, Value)>;
+
+fn relayed(way: Way, (client, server): Pair, direct: &Results) -> Cell {
+    let (relayed, route) = run(way, (client, server));
+    let mut cell = Cell::default();
+    for ((case, direct), (_, relayed)) in direct.iter().zip(&relayed) {
+        let faults = compare::faults_of_both(case, client, Some(server), direct.clone(), relayed.clone());
+        cell.cases.insert(case.name, faults);
+    }
+    for sidecar in &route.sidecars {
+        let checked = caught(|| {
+            sidecar.verify();
+            ledger_lists(&sidecar.calls(), &relayed);
+        });
+        cell.faults.extend(checked.err());
+    }
+    cell
+}
+
+/// The sidecars come back stopped, for their ledgers.
+fn run(way: Way, (client, server): Pair) -> (Results, Route) {
+    let mut server = Server::start(server, way.credentials());
+    let mut route = Route::start(way, server.addr());
+    let mut client = Client::start(client, route.addr, server.addr(), way.credentials());
+    let mut results = Vec::new();
+    let mut run = |case: Case| {
+        let result = client.run(&case.spec);
+        results.push((case, result));
+    };
+    cases::all().into_iter().for_each(&mut run);
+    run(cases::goaway_with_running_stream());
+    server.wait();
+    run(cases::unreachable());
+    drop(client);
+    // The one that the client knows first: the others are its servers.
+    route.sidecars.iter_mut().rev().for_each(|sidecar| sidecar.stop());
+    (results, route)
+}
+
+/// The ledger lists just the calls that the client made, each with its method and the status that its client got.
+fn ledger_lists(listed: &[Value], results: &[(Case, Value)]) {
+    let mut difference: BTreeMap<(&str, i64), i64> = BTreeMap::new();
+    for (case, result) in results {
+        *difference.entry((case.path(), expected_status(case, result))).or_default() += case.calls;
+    }
+    for call in listed {
+        let method = call["method"].as_str().unwrap_or("(none)");
+        let status = call["status_code"].as_i64().unwrap_or(-1);
+        // Both ends notice a deadline: the client's reset (CANCELLED) may come before the server's own end, or after it.
+        let status = if status == DEADLINE_EXCEEDED { CANCELLED } else { status };
+        *difference.entry((method, status)).or_default() -= 1;
+    }
+    difference.retain(|_, calls| *calls != 0);
+    assert!(difference.is_empty(), "calls made less calls listed, by method and status: {difference:#?}");
+}
+
+/// The status that the ledger has for a case's calls.
+fn expected_status(case: &Case, result: &Value) -> i64 {
+    match case.end {
+        _ if case.calls > 1 => OK,
+        End::Client | End::Deadline => CANCELLED,
+        _ => result["code"].as_i64().unwrap(),
+    }
+}
