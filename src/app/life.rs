@@ -79,21 +79,25 @@ impl Life {
         self.parts.get().map_or(0, |parts| parts.inbound.iter().map(|open| *open.borrow()).sum())
     }
 
-    /// Waits until no connection to this pod's service has been open for `pause`. One that came and went meanwhile
-    /// counts: others may follow it.
+    /// Waits until no connection to this pod's service has been open for `pause`.
     pub async fn inbound_is_quiet(&self, pause: Duration) {
-        let mut inbound = self.parts.get().map(|parts| parts.inbound.clone()).unwrap_or_default();
-        loop {
-            for open in &mut inbound {
-                // A listener that is gone has no connection.
-                let _ = open.wait_for(|open| *open == 0).await;
-            }
-            sleep(pause).await;
-            let is_still =
-                |open: &watch::Receiver<usize>| !open.has_changed().unwrap_or(false) && *open.borrow() == 0;
-            if inbound.iter().all(is_still) {
-                return;
-            }
+        quiet(self.parts.get().map(|parts| parts.inbound.clone()).unwrap_or_default(), pause).await;
+    }
+}
+
+/// Waits until none of these listeners has had a connection for `pause`. One that came and went meanwhile counts:
+/// others may follow it.
+pub async fn quiet(mut listeners: Vec<watch::Receiver<usize>>, pause: Duration) {
+    loop {
+        for open in &mut listeners {
+            // A listener that is gone has no connection.
+            let _ = open.wait_for(|open| *open == 0).await;
+        }
+        sleep(pause).await;
+        let is_still =
+            |open: &watch::Receiver<usize>| !open.has_changed().unwrap_or(false) && *open.borrow() == 0;
+        if listeners.iter().all(is_still) {
+            return;
         }
     }
 }

@@ -6,7 +6,7 @@
 use super::admin::Admin;
 use super::data_path;
 use super::descriptors;
-use super::life::{Life, Parts};
+use super::life::{self, Life, Parts};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, OnFailure};
 use crate::counters::Counters;
@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tower::Service as _;
 
 /// Runs until a signal ends it.
@@ -90,7 +90,8 @@ impl Running {
             commit_notice(ledger.handle(), notice);
         }
         let port = ledger.handle();
-        let watch = credentials.map(|credentials| credentials.watch(move |notice| commit_notice(port.clone(), notice)));
+        let watch = credentials
+            .map(|credentials| credentials.watch(move |notice| commit_notice(port.clone(), notice)));
         let workers = config
             .proxy
             .workers
@@ -134,16 +135,16 @@ impl Running {
 
 /// What comes to the workload ends first; what it calls itself is served until it has been quiet, since it may call out as long as it lives.
 async fn drain(listeners: &mut Listeners, roles: &[Arc<Role>], deadline: Instant) {
-    let (outbound, inbound): (Vec<_>, Vec<_>) = roles.iter().partition(|role| role.traffic == Traffic::Outbound);
+    let (outbound, inbound): (Vec<_>, Vec<_>) =
+        roles.iter().partition(|role| role.traffic == Traffic::Outbound);
     listeners.close(Traffic::Inbound);
     inbound.iter().for_each(|role| role.drain.started.cancel());
     let ended = async {
         for role in &inbound {
             idle(role).await;
         }
-        for role in &outbound {
-            quiet(role).await;
-        }
+        let pause = Duration::from_millis(OUTBOUND_QUIET_MS);
+        life::quiet(outbound.iter().map(|role| role.open.subscribe()).collect(), pause).await;
     };
     let _ = timeout_at(deadline, ended).await;
     listeners.close(Traffic::Outbound);
@@ -163,17 +164,6 @@ async fn idle(role: &Role) {
     let _ = role.open.subscribe().wait_for(|open| *open == 0).await;
 }
 
-/// Waits until a listener has had no connection for a while.
-async fn quiet(role: &Role) {
-    let pause = Duration::from_millis(OUTBOUND_QUIET_MS);
-    loop {
-        idle(role).await;
-        if timeout(pause, role.open.subscribe().wait_for(|open| *open > 0)).await.is_err() {
-            return;
-        }
-    }
-}
-
 /// Puts a notice into the ledger; called on threads that may wait.
 fn commit_notice(mut port: LedgerHandle, notice: v1::Notice) {
     let submission = Submission { entries: vec![PendingEntry::new(&Body::Notice(notice))], wire_bytes: 0 };
@@ -181,7 +171,10 @@ fn commit_notice(mut port: LedgerHandle, notice: v1::Notice) {
         poll_fn(|cx| port.poll_ready(cx)).await?;
         port.call(submission).await
     };
-    let committed = tokio::runtime::Builder::new_current_thread().enable_time().build().map(|runtime| runtime.block_on(commit));
+    let committed = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map(|runtime| runtime.block_on(commit));
     if !matches!(committed, Ok(Ok(_))) {
         tracing::warn!(?committed, "a notice is not in the ledger");
     }

@@ -132,6 +132,9 @@ impl<'a, C: CommitPort> Relay<'a, C> {
                 break end;
             }
         };
+        // What was ready when the end came is not read any more, and its places are needed for saying so.
+        self.up.give_place_back();
+        self.down.give_place_back();
         (end, self.up, self.down)
     }
 

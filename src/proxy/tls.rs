@@ -27,6 +27,9 @@ use tokio::time::timeout;
 /// Names of protocols that an entry repeats of a ClientHello, which could carry thousands.
 const ALPN_RECORDED_MAX: usize = 32;
 
+/// TLS 1.2, as a ClientHello writes it.
+const VERSION_MIN: u16 = 0x0303;
+
 /// A handshake that came to nothing. The socket is closed, its peer has been told.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .tls.failure)]
@@ -46,6 +49,10 @@ pub(super) async fn accept(
     hello: &ClientHello,
     limit: Duration,
 ) -> Result<(TlsLink, v1::Tls), TlsFailed> {
+    if hello.versions.iter().all(|&version| version < VERSION_MIN) {
+        // rustls would complain of what such a client does not say; this is what it can understand.
+        return Err(refuse(tcp, hello, AlertDescription::ProtocolVersion, "the client offers TLS 1.1 at the most").await);
+    }
     let mut tls = described(hello);
     tls.terminated = true;
     let mut config = side.config();

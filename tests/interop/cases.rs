@@ -186,8 +186,8 @@ fn statuses() -> Vec<Case> {
     let elsewhere = |name, path: &str, shape| {
         let case = call(name, shape, json!({"count": 1}), json!({}));
         let suite = if path.contains("Absent") { "unimplemented_service" } else { "unimplemented_method" };
-        Case { spec: with_path(case.spec, path), ..case.of_suite(suite) }
-            .must(json!({"code": 12, "messages": 0}))
+        let spec = with_path(case.spec.clone(), path);
+        Case { spec, ..case.of_suite(suite) }.must(json!({"code": 12, "messages": 0}))
     };
     let early = |name, shape, request| call(name, shape, json!({"count": null}), request);
     vec![

@@ -31,14 +31,18 @@ pub(super) fn play(stacks: &[Stack]) -> Outcomes {
             let relayed = caught(|| run(way, stack));
             match (&direct, relayed) {
                 (Ok(direct), Ok(relayed)) => add(&mut outcomes, stack, way, direct, relayed),
-                (Err(fault), _) | (_, Err(fault)) => {
-                    let outcome = outcomes.entry(("(none)".to_owned(), stack)).or_default();
-                    outcome.faults.push(format!("{stack:?}, {}: {fault}", way.title()));
-                }
+                (Err(fault), _) => note(&mut outcomes, stack, way, fault),
+                (_, Err(fault)) => note(&mut outcomes, stack, way, &fault),
             }
         }
     }
     outcomes
+}
+
+/// What no case of a client is to blame for.
+fn note(outcomes: &mut Outcomes, stack: Stack, way: Way, fault: &str) {
+    let outcome = outcomes.entry(("(none)".to_owned(), stack)).or_default();
+    outcome.faults.push(format!("{stack:?}, {}: {fault}", way.title()));
 }
 
 fn add(

@@ -72,7 +72,8 @@ fn the_outbound_listener_outlives_the_inbound_one() {
         assert!(Instant::now() < end, "the inbound listener is still open");
     }
     TcpStream::connect(outbound).expect("the workload can still call out");
-    drop((client, server));
+    // With the listener go the connections that the loop above has made and nobody has accepted.
+    drop((client, server, upstream));
     assert!(sidecar.wait().success(), "{}", sidecar.stderr());
     assert!(TcpStream::connect(outbound).is_err());
     assert_eq!(stops(&sidecar.ledger_dir)[0].reason, "SIGTERM");

@@ -105,10 +105,21 @@ impl Network {
             setup.replace(&format!("{place:?}").to_uppercase(), &self.name(place))
         });
         setup.lines().map(str::trim).filter(|line| !line.is_empty()).try_for_each(succeed)?;
+        self.await_neighbours()?;
         for program in
             ["nft --version", "iptables-nft --version", "iptables-legacy --version", "setpriv --version"]
         {
             succeed(program)?;
+        }
+        Ok(())
+    }
+
+    /// A fresh pair of interfaces takes a moment until IPv6 uses it, which the kernel tells by no event: each end asks for its router
+    /// until that answers.
+    fn await_neighbours(&self) -> Result<(), String> {
+        for (place, router) in [(Place::Pod, "fd77:1::1"), (Place::Peer, "fd77:2::1")] {
+            let ask = format!("until (echo > /dev/tcp/{router}/9) 2>&1 | grep -q refused; do :; done");
+            succeed(&format!("timeout 30 ip netns exec {} bash -c \"{ask}\"", self.name(place)))?;
         }
         Ok(())
     }
@@ -165,7 +176,7 @@ impl Network {
 
     /// Everything that could hold a trace in a place: rules of every kind, without their counters, and routes.
     pub(crate) fn traces(&self, place: Place) -> String {
-        let legacy = "for n in ip ip6; do if [ -s /proc/net/${n}_tables_names ]; then ${n}tables-legacy-save; fi; done";
+        let legacy = "for n in ip ip6; do if grep -q . /proc/net/${n}_tables_names; then ${n}tables-legacy-save; fi; done";
         let dump = format!(
             "nft --stateless list ruleset; iptables-nft-save; ip6tables-nft-save; {legacy}; \
              ip rule; ip -6 rule; ip route show table all; ip -6 route show table all"

@@ -138,12 +138,12 @@ impl Wire {
                 if segment.stored {
                     assert_eq!(segment.sha256[..], Sha256::digest(&body)[..], "the digest up to here");
                 }
-                let prefix = segment.prefix.escape_ascii();
-                let text = bytes.unwrap_or(&filler).escape_ascii().to_string();
+                let text =
+                    format!("{}{}", segment.prefix.escape_ascii(), bytes.unwrap_or(&filler).escape_ascii());
                 let line = format!("{who} {name} {}: ", segment.message);
                 match self.seen.iter_mut().rev().find(|seen| seen.starts_with(&who)) {
                     Some(last) if last.starts_with(&line) && !last.ends_with(" end") => last.push_str(&text),
-                    _ => self.seen.push(format!("{line}{prefix}{text}")),
+                    _ => self.seen.push(format!("{line}{text}")),
                 }
                 if segment.end {
                     self.seen.iter_mut().rev().find(|seen| seen.starts_with(&line)).unwrap().push_str(" end");

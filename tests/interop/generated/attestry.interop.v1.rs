@@ -45,6 +45,9 @@ pub struct Request {
     /// Bidi: answer this request only once the server's graceful shutdown has begun.
     #[prost(bool, tag = "15")]
     pub after_drain: bool,
+    /// ServerStream: bytes of payload in each answer, in place of `response_count` and `response_size`.
+    #[prost(uint32, repeated, tag = "16")]
+    pub response_sizes: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Response {
