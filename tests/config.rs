@@ -1,5 +1,6 @@
 //! The configuration from outside: the library's reading of files and variables, the documents that describe it, and
 //! the `attestry config` command. What a single value may be is tested beside the code in `src/config`.
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report, in its helpers too")]
 
 use attestry::config::{
     self, CaptureLevel, CertificateFiles, ClientCertificates, ClientTls, Config, CredentialFiles,

@@ -10,4 +10,6 @@ mod installing;
 mod network;
 #[path = "redirect/paths.rs"]
 mod paths;
+#[path = "redirect/sidecars.rs"]
+mod sidecars;
 mod support;

@@ -679,6 +679,26 @@ fn behind_a_gap_segments_may_be_missing_and_none_may_be_altered() {
     assert_eq!((found.0, found.1[0].0.as_str()), (Verdict::Damaged, "message-order"), "no gap between these");
 }
 
+/// A frame that follows an unknown one and states no usable range is followed by an unknown tree: its open messages are forgotten.
+#[test]
+fn behind_a_tree_that_is_not_known_messages_are_forgotten() {
+    let judges = &mut Judges::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut maker = LedgerMaker::new(folder.path(), SEED);
+    maker.commit(vec![maker.opened()]);
+    maker.commit(vec![goaway(b"to be lost")]);
+    maker.commit(vec![call(1, 1, vec![part(0, MESSAGE, 0, 10)])]);
+    maker.commit(vec![call(1, 2, vec![part(0, MESSAGE, 10, 20)])]);
+    maker.commit(vec![stopped()]);
+    rework(folder.path(), |parts| {
+        parts.frame(3).entries[0].1[0] ^= 1;
+        parts.frame(2).range = vec![[0; 32]; 7];
+        parts.segments[0].1.remove(1);
+    });
+    let kinds: Vec<String> = judges.judge(folder.path()).1.into_iter().map(|finding| finding.0).collect();
+    assert_eq!(kinds, ["missing-entries", "range"], "the altered segment cannot be checked");
+}
+
 #[test]
 fn a_frame_that_contradicts_itself_or_its_key_is_named() {
     use FaultKind::{Checkpoint as Unreadable, Range, Root, Signature};

@@ -138,7 +138,9 @@ async fn drain(listeners: &mut Listeners, roles: &[Arc<Role>], deadline: Instant
     let (outbound, inbound): (Vec<_>, Vec<_>) =
         roles.iter().partition(|role| role.traffic == Traffic::Outbound);
     listeners.close(Traffic::Inbound);
-    inbound.iter().for_each(|role| role.drain.started.cancel());
+    for role in &inbound {
+        role.drain.started.cancel();
+    }
     let ended = async {
         for role in &inbound {
             idle(role).await;
@@ -148,14 +150,18 @@ async fn drain(listeners: &mut Listeners, roles: &[Arc<Role>], deadline: Instant
     };
     let _ = timeout_at(deadline, ended).await;
     listeners.close(Traffic::Outbound);
-    outbound.iter().for_each(|role| role.drain.started.cancel());
+    for role in &outbound {
+        role.drain.started.cancel();
+    }
     let ended = async {
         for role in roles {
             idle(role).await;
         }
     };
     let _ = timeout_at(deadline, ended).await;
-    roles.iter().for_each(|role| role.drain.expired.cancel());
+    for role in roles {
+        role.drain.expired.cancel();
+    }
 }
 
 /// Waits until a listener has no connection.

@@ -1,6 +1,6 @@
 //! Capture of HTTP/1: what the messages of one connection say about its calls, until HTTP ends on it or cannot be read.
 //!
-//! Invariants: of every message, head, content and trailers are in the submission that their bytes wait for (the lines between chunks carry nothing and are not recorded); what
+//! Invariants: of every message, head, content and trailers are in the submission that their bytes wait for, and what else a chunked body can carry beside them; what
 //! cannot be read never goes on as if it had been. A call is a request with its response, under the request's number on the connection as its stream. Reading is
 //! `crate::http1`; a call's state is `stream`, as for HTTP/2.
 
@@ -10,7 +10,7 @@ use super::stream::{Stream, protocol_over_http1};
 use super::{Direction, Ending, Failure, Ids, Limits, Milestone, Observed, Policy, Subject};
 use crate::counters::Counters;
 use crate::entry::Submission;
-use crate::generated::v1::EventType;
+use crate::generated::v1::{self, EventType, connection_event::Type as ConnectionEventType};
 use crate::http1::{Conversation, Fault, Part, RequestHead, ResponseHead};
 use crate::http2::{Field, code};
 use bytes::Bytes;
@@ -171,6 +171,7 @@ impl Http1 {
                 });
             }
             Part::Data { number, range, ends } => self.data(direction, number, &chunk.slice(range), ends),
+            Part::Extension { number, range } => self.extension(number, &chunk.slice(range)),
             Part::End { number, trailers } if trailers.is_empty() => {
                 self.data(direction, number, &Bytes::new(), true);
             }
@@ -209,6 +210,17 @@ impl Http1 {
         self.with_call(direction, number, ends, |stream, evidence| {
             stream.data(direction, data, ends, evidence);
         });
+    }
+
+    /// Nobody sends extensions of chunks, which is why something could be hidden in them.
+    fn extension(&mut self, number: u32, bytes: &Bytes) {
+        let event = v1::ConnectionEvent {
+            r#type: ConnectionEventType::StrayFrame.into(),
+            stream: number,
+            reason: "extensions of a chunk".into(),
+            ..self.evidence.payload_event(bytes)
+        };
+        self.evidence.push(event, bytes.clone());
     }
 
     /// Does what `event` does to a call, and forgets the call where nothing more can come of it. `ends` says that the sender's message does with it.

@@ -8,7 +8,9 @@ use super::fault::Faults;
 use super::listeners::{self, Inbound, Outbound};
 use super::settings::{KnownKey, Settings};
 use super::tls::{self, Tls};
-use super::values::{Listen, choice, integer, listen, millis, parse_filter, parse_origin, parse_path, text};
+use super::values::{
+    Optional, choice, integer, listen, millis, parse_filter, parse_origin, parse_path, text,
+};
 use super::{
     Admin, Capture, CaptureLevel, Config, Detect, Identity, Ledger, Limits, Log, LogFormat, OnFailure,
     OnUnreadable, Proxy, Tcp,
@@ -97,8 +99,8 @@ fn sections(s: &mut Settings) -> Option<Sections> {
     let fixed = proxy.as_ref().and_then(|proxy| proxy.fixed.as_ref());
     let rules = [
         ("proxy", fixed.map(|fixed| &fixed.rules)),
-        ("inbound", inbound.as_ref().and_then(Option::as_ref).map(|inbound| &inbound.rules)),
-        ("outbound", outbound.as_ref().and_then(Option::as_ref).map(|outbound| &outbound.rules)),
+        ("inbound", inbound.as_ref().and_then(Optional::value).map(|inbound| &inbound.rules)),
+        ("outbound", outbound.as_ref().and_then(Optional::value).map(|outbound| &outbound.rules)),
     ];
     for (section, rules) in rules {
         if let (Some(rules), Some(tls)) = (rules, &tls) {
@@ -107,8 +109,8 @@ fn sections(s: &mut Settings) -> Option<Sections> {
     }
     Some(Sections {
         proxy: proxy?,
-        inbound: inbound?,
-        outbound: outbound?,
+        inbound: inbound?.0,
+        outbound: outbound?.0,
         detect: detect?,
         tls: tls?,
         tcp: tcp?,
@@ -134,7 +136,7 @@ fn proxy(s: &mut Settings) -> Option<Proxy> {
         millis(s, ("proxy", "drain_timeout_ms"), limits::DRAIN_TIMEOUT_MS, limits::DRAIN_TIMEOUT_MS_RANGE);
     let fixed = listeners::fixed(s, fixed_keys);
     Some(Proxy {
-        fixed: fixed?,
+        fixed: fixed?.0,
         workers: NonZeroUsize::new(workers?),
         connect_timeout: connect_timeout?,
         drain_timeout: drain_timeout?,
@@ -233,7 +235,7 @@ fn ledger(s: &mut Settings) -> Option<Ledger> {
 }
 
 fn admin(s: &mut Settings) -> Option<Admin> {
-    let Listen(listen) = listen(s, ("admin", "listen"))?;
+    let Optional(listen) = listen(s, ("admin", "listen"))?;
     Some(Admin { listen })
 }
 

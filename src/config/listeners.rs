@@ -7,7 +7,7 @@
 use super::fault::Problem;
 use super::settings::{KnownKey, Settings};
 use super::values::{
-    Listen, choice, listen, parse_ports, parse_spiffe_id, parse_tls_name, parse_upstream, unfit,
+    Optional, choice, listen, parse_ports, parse_spiffe_id, parse_tls_name, parse_upstream, unfit,
 };
 use super::{Proxy, Upstream};
 use std::collections::BTreeSet;
@@ -151,25 +151,26 @@ const LISTEN_EXAMPLE: &str = "\"127.0.0.1:15001\"";
 
 /// The fixed listener's own keys, which stand first in `[proxy]`.
 pub(super) struct FixedKeys {
-    listen: Option<Listen>,
-    upstream: Option<Option<Upstream>>,
+    listen: Option<Optional<SocketAddr>>,
+    upstream: Option<Optional<Upstream>>,
     traffic: Option<Traffic>,
 }
 
 pub(super) fn fixed_keys(s: &mut Settings) -> FixedKeys {
     FixedKeys {
         listen: listen(s, FIXED),
-        upstream: s.optional(UPSTREAM, None, parse_upstream),
+        upstream: s.optional(UPSTREAM, Optional(None), parse_upstream),
         traffic: choice(s, ("proxy", "traffic"), Traffic::default(), &TRAFFICS),
     }
 }
 
 /// The fixed listener from its own keys and the shared ones, which stand last in `[proxy]`.
-pub(super) fn fixed(s: &mut Settings, keys: FixedKeys) -> Option<Option<Fixed>> {
+pub(super) fn fixed(s: &mut Settings, keys: FixedKeys) -> Option<Optional<Fixed>> {
     let rules = rules(s, "proxy");
-    let (Listen(listen), upstream, traffic, rules) = (keys.listen?, keys.upstream?, keys.traffic?, rules?);
+    let (Optional(listen), Optional(upstream), traffic, rules) =
+        (keys.listen?, keys.upstream?, keys.traffic?, rules?);
     match (listen, upstream) {
-        (Some(listen), Some(upstream)) => Some(Some(Fixed { listen, upstream, traffic, rules })),
+        (Some(listen), Some(upstream)) => Some(Optional(Some(Fixed { listen, upstream, traffic, rules }))),
         (Some(_), None) => {
             s.missing(UPSTREAM, "is needed beside proxy.listen", "\"127.0.0.1:50051\"");
             None
@@ -182,14 +183,14 @@ pub(super) fn fixed(s: &mut Settings, keys: FixedKeys) -> Option<Option<Fixed>> 
     }
 }
 
-pub(super) fn inbound(s: &mut Settings) -> Option<Option<Inbound>> {
+pub(super) fn inbound(s: &mut Settings) -> Option<Optional<Inbound>> {
     let listen = listen(s, INBOUND);
     let mode = choice(s, ("inbound", "mode"), Interception::default(), &INTERCEPTIONS);
     let skip_ports = s.optional(("inbound", "skip_ports"), BTreeSet::new(), parse_ports);
     let rules = rules(s, "inbound");
-    let (Listen(listen), mode, skip_ports, rules) = (listen?, mode?, skip_ports?, rules?);
+    let (Optional(listen), mode, skip_ports, rules) = (listen?, mode?, skip_ports?, rules?);
     match listen {
-        Some(listen) => Some(Some(Inbound { listen, mode, skip_ports, rules })),
+        Some(listen) => Some(Optional(Some(Inbound { listen, mode, skip_ports, rules }))),
         None => off(
             s,
             INBOUND,
@@ -198,13 +199,13 @@ pub(super) fn inbound(s: &mut Settings) -> Option<Option<Inbound>> {
     }
 }
 
-pub(super) fn outbound(s: &mut Settings) -> Option<Option<Outbound>> {
+pub(super) fn outbound(s: &mut Settings) -> Option<Optional<Outbound>> {
     let listen = listen(s, OUTBOUND);
     let skip_ports = s.optional(("outbound", "skip_ports"), BTreeSet::new(), parse_ports);
     let rules = rules(s, "outbound");
-    let (Listen(listen), skip_ports, rules) = (listen?, skip_ports?, rules?);
+    let (Optional(listen), skip_ports, rules) = (listen?, skip_ports?, rules?);
     match listen {
-        Some(listen) => Some(Some(Outbound { listen, skip_ports, rules })),
+        Some(listen) => Some(Optional(Some(Outbound { listen, skip_ports, rules }))),
         None => off(s, OUTBOUND, skip_ports.is_empty() && rules == Rules::default()),
     }
 }
@@ -229,9 +230,9 @@ fn rules(s: &mut Settings, section: &'static str) -> Option<Rules> {
 }
 
 /// A listener that is off. Keys that were set for it would do nothing, which their author does not expect.
-fn off<T>(s: &mut Settings, key: KnownKey, rest_is_default: bool) -> Option<Option<T>> {
+fn off<T>(s: &mut Settings, key: KnownKey, rest_is_default: bool) -> Option<Optional<T>> {
     if rest_is_default {
-        return Some(None);
+        return Some(Optional(None));
     }
     s.missing(key, "is needed beside the other keys of this listener", LISTEN_EXAMPLE);
     None
@@ -241,21 +242,23 @@ fn off<T>(s: &mut Settings, key: KnownKey, rest_is_default: bool) -> Option<Opti
 pub(super) fn check(
     s: &mut Settings,
     proxy: Option<&Proxy>,
-    inbound: Option<&Option<Inbound>>,
-    outbound: Option<&Option<Outbound>>,
+    inbound: Option<&Optional<Inbound>>,
+    outbound: Option<&Optional<Outbound>>,
     admin: Option<SocketAddr>,
 ) {
     let fixed = proxy.and_then(|proxy| proxy.fixed.as_ref());
     let mut own: Vec<(KnownKey, SocketAddr)> = Vec::new();
     own.extend(fixed.map(|fixed| (FIXED, fixed.listen)));
-    own.extend(inbound.and_then(Option::as_ref).map(|inbound| (INBOUND, inbound.listen)));
-    own.extend(outbound.and_then(Option::as_ref).map(|outbound| (OUTBOUND, outbound.listen)));
+    own.extend(inbound.and_then(Optional::value).map(|inbound| (INBOUND, inbound.listen)));
+    own.extend(outbound.and_then(Optional::value).map(|outbound| (OUTBOUND, outbound.listen)));
     if own.is_empty() && proxy.is_some() && inbound.is_some() && outbound.is_some() {
         let remedy = "write listen and upstream in [proxy], or listen in [inbound] or [outbound]";
         s.nothing_given(FIXED, "no listener is given", remedy);
     }
     if let Some(fixed) = fixed {
-        own.iter().for_each(|(key, listen)| check_no_loop(s, *key, *listen, &fixed.upstream));
+        for (key, listen) in &own {
+            check_no_loop(s, *key, *listen, &fixed.upstream);
+        }
     }
     own.extend(admin.map(|admin| (("admin", "listen"), admin)));
     check_ports_differ(s, &own);

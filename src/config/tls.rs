@@ -129,6 +129,8 @@ fn one_source(s: &mut Settings, socket: PathBuf, files: &CredentialFiles) -> Opt
     None
 }
 
+const GIVE_AUTHORITIES: &str = "write authorities_file in [tls], or spiffe_socket";
+
 /// What the listener of `section` needs of `[tls]`.
 pub(super) fn check(s: &mut Settings, section: &'static str, rules: &Rules, tls: &Tls) {
     let terminates = rules.client_tls != ClientTls::Passthrough;
@@ -149,13 +151,12 @@ pub(super) fn check(s: &mut Settings, section: &'static str, rules: &Rules, tls:
         let remedy = "write client_tls = \"terminate\" or \"require\" beside it";
         fault("client_certificates", asked, "which TLS that is passed through cannot ask for", remedy);
     }
-    const AUTHORITIES: &str = "write authorities_file in [tls], or spiffe_socket";
     if asks && !tls.credentials.has_authorities() {
-        fault("client_certificates", asked, "which needs authorities to verify them by", AUTHORITIES);
+        fault("client_certificates", asked, "which needs authorities to verify them by", GIVE_AUTHORITIES);
     }
     if originates && !tls.credentials.has_authorities() {
         let found = name(rules.upstream_tls, &UPSTREAM_TLS);
-        fault("upstream_tls", found, "which needs authorities to verify the upstream by", AUTHORITIES);
+        fault("upstream_tls", found, "which needs authorities to verify the upstream by", GIVE_AUTHORITIES);
     }
     let expected = [("upstream_name", &rules.upstream_name), ("upstream_id", &rules.upstream_id)];
     for (key, value) in expected {

@@ -54,14 +54,24 @@ pub(super) fn choice<T: Copy>(s: &mut Settings, key: KnownKey, default: T, names
     })
 }
 
+/// What may be left out: here `None` is a value, and not the sign of a fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Optional<T>(pub(super) Option<T>);
+
+impl<T> Optional<T> {
+    pub(super) fn value(&self) -> Option<&T> {
+        self.0.as_ref()
+    }
+}
+
 /// An address to listen on; empty is none.
-pub(super) fn listen(s: &mut Settings, key: KnownKey) -> Option<Listen> {
-    s.optional(key, Listen(None), |raw| {
+pub(super) fn listen(s: &mut Settings, key: KnownKey) -> Option<Optional<SocketAddr>> {
+    s.optional(key, Optional(None), |raw| {
         let given = text(raw, limits::TEXT_BYTES_MAX)?;
         if given.is_empty() {
-            return Ok(Listen(None));
+            return Ok(Optional(None));
         }
-        given.parse().map(|address| Listen(Some(address))).map_err(|_| {
+        given.parse().map(|address| Optional(Some(address))).map_err(|_| {
             unfit(
                 &given,
                 "which is not an IP address with a port",
@@ -71,22 +81,21 @@ pub(super) fn listen(s: &mut Settings, key: KnownKey) -> Option<Listen> {
     })
 }
 
-/// What stands at a `listen`: an address, or nothing, which is off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Listen(pub(super) Option<SocketAddr>);
-
-pub(super) fn parse_upstream(raw: &Raw) -> Result<Option<Upstream>, Problem> {
+/// An address to forward to; empty is none.
+pub(super) fn parse_upstream(raw: &Raw) -> Result<Optional<Upstream>, Problem> {
     let given = text(raw, limits::TEXT_BYTES_MAX)?;
     if given.is_empty() {
-        return Ok(None);
+        return Ok(Optional(None));
     }
-    given.parse().map(Some).map_err(|reason: super::upstream::UpstreamError| {
-        unfit(
-            &given,
-            &reason.to_string(),
-            "write host:port, such as \"127.0.0.1:50051\" or \"greeter.default.svc:50051\"",
-        )
-    })
+    given.parse().map(|upstream| Optional(Some(upstream))).map_err(
+        |reason: super::upstream::UpstreamError| {
+            unfit(
+                &given,
+                &reason.to_string(),
+                "write host:port, such as \"127.0.0.1:50051\" or \"greeter.default.svc:50051\"",
+            )
+        },
+    )
 }
 
 /// A set of ports: the order in which they are written says nothing.

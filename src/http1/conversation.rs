@@ -56,6 +56,13 @@ pub enum Part {
         /// The message ends with it.
         ends: bool,
     },
+    /// Extensions of a chunk of the sender's open message, from their first semicolon on: they mean something to nobody but the receiver (RFC 9112 section 7.1.1).
+    Extension {
+        /// The request's number.
+        number: u32,
+        /// Where.
+        range: Range<usize>,
+    },
     /// The end of the sender's open message, with its trailers if it has any.
     End {
         /// The request's number.
@@ -221,8 +228,13 @@ impl Conversation {
                 let state = if is_last { State::ChunkEnd } else { State::Chunk(left - length as u64) };
                 Some((length, state))
             }
-            State::ChunkSize => chunk::size(rest)?
-                .map(|(length, size)| (length, if size == 0 { State::Trailers } else { State::Chunk(size) })),
+            State::ChunkSize => chunk::line(rest)?.map(|line| {
+                if !line.extension.is_empty() {
+                    let range = at + line.extension.start..at + line.extension.end;
+                    parts.push(Part::Extension { number, range });
+                }
+                (line.length, if line.size == 0 { State::Trailers } else { State::Chunk(line.size) })
+            }),
             State::ChunkEnd => chunk::line_end(rest)?.map(|length| (length, State::ChunkSize)),
             State::Trailers => {
                 let Some((length, trailers)) = trailers(&mut sender.search, rest, bytes_max)? else {

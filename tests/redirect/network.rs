@@ -72,6 +72,8 @@ const SETUP: &str = "
     ip netns exec NODE nft add chain inet kube hairpin { type nat hook postrouting priority srcnat ; }
     ip netns exec NODE nft add rule inet kube services ip daddr 10.96.0.10 tcp dport 80 dnat ip to 10.77.1.2:8080
     ip netns exec NODE nft add rule inet kube services ip6 daddr fd96::10 tcp dport 80 dnat ip6 to [fd77:1::2]:8080
+    ip netns exec NODE nft add rule inet kube services ip daddr 10.96.0.10 tcp dport 5000-5999 dnat ip to 10.77.1.2
+    ip netns exec NODE nft add rule inet kube services ip6 daddr fd96::10 tcp dport 5000-5999 dnat ip6 to fd77:1::2
     ip netns exec NODE nft add rule inet kube hairpin iifname pod oifname pod masquerade
 ";
 

@@ -113,6 +113,30 @@ fn connections_from_before_go_on() {
     }
 }
 
+/// A segment from outside of the connection's window is INVALID to connection tracking, so that NAT does not turn it: it would
+/// reach the service's port, where no such connection is, and the reset that answers it would end the healthy one.
+#[test]
+fn a_stray_segment_does_not_reset_a_redirected_connection() {
+    let Some(network) = Network::make("redirect::invalid") else { return };
+    let _pod = network.accept(Place::Pod, POD_PORTS);
+    let without_the_rule = [
+        "nft flush chain inet attestry prerouting_mangle",
+        "iptables-nft -t mangle -F ATTESTRY_PREROUTING",
+        "iptables-legacy -t mangle -F ATTESTRY_PREROUTING",
+    ];
+    for (backend, without_the_rule) in BACKENDS.into_iter().zip(without_the_rule) {
+        network
+            .attestry_must(Place::Pod, &format!("redirect install --inbound-port 15006 --backend {backend}"));
+        let mut dialer = network.dialer(Place::Peer);
+        assert_eq!(dialer.ask("10.77.1.2 8080 hold"), "pod 15006 10.77.1.2:8080 10.77.2.2");
+        assert_eq!(dialer.ask("forge"), "forged");
+        assert_eq!(dialer.ask("echo unharmed"), "unharmed", "{backend}");
+        network.sh(Place::Pod, without_the_rule);
+        assert_eq!(dialer.ask("forge"), "forged");
+        assert!(dialer.ask("echo harmed").starts_with("ended:"), "{backend}: the test does nothing");
+    }
+}
+
 /// What a router in the pod's namespace forwards is nobody's connection to this pod.
 #[test]
 fn a_connection_that_passes_through_is_left_alone() {

@@ -150,9 +150,10 @@ fn message_of(body: &mut Body, number: usize) -> &mut v1::MessageSegment {
     events_of_call(body).events[number].message.as_mut().unwrap()
 }
 
+type Change = fn(&mut Body);
+
 #[test]
 fn what_an_entry_may_not_say_is_named() {
-    type Change = fn(&mut Body);
     // Frame, position, entry, the lie, and how many faults it makes.
     let lies: [(usize, usize, u64, Change, usize); 13] = [
         (1, 2, 4, |body| event(body, 0).protocol = 0, 1),
@@ -192,7 +193,6 @@ fn peer(body: &mut Body, number: usize) -> &mut v1::VerifiedPeer {
 fn values_that_are_not_known_are_no_fault() {
     let judges = &mut Judges::new();
     let (intact, _) = connections();
-    type Change = fn(&mut Body);
     let changes: [(usize, usize, Change); 4] = [
         (1, 2, |body| event(body, 0).protocol = 1_000),
         (1, 2, |body| event(body, 0).r#type = 1_000),

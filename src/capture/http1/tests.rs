@@ -174,10 +174,11 @@ impl Wire {
     fn connection(&mut self, events: &v1::ConnectionEvents) {
         let way = if events.direction() == C { '>' } else { '<' };
         for event in &events.events {
-            assert!(!event.payload_stored, "nothing unread is stored");
             let name = event.r#type().as_str_name();
             // How long the first chunk was depends on the cuts.
-            assert_eq!(event.r#type() == Type::FirstBytes, event.payload_sha256.len() == 32);
+            let has_digest = matches!(event.r#type(), Type::FirstBytes | Type::StrayFrame);
+            assert_eq!(event.payload_sha256.len() == 32, has_digest);
+            assert_eq!(event.payload_stored, event.r#type() == Type::StrayFrame, "nothing unread is stored");
             self.seen.push(format!("{way} {name} {}", event.reason).trim_end().to_owned());
         }
     }
@@ -268,6 +269,15 @@ fn trailers_and_informational_responses_are_recorded() {
         ]
     );
     assert!(wire.capture.calls.is_empty());
+}
+
+#[test]
+fn what_a_chunk_carries_beside_its_data_is_recorded_too() {
+    let request = "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;hidden\r\na\r\n0\r\n\r\n";
+    let script = [says(C, request)];
+    let wire = Wire::new(Level::RequestResponse, OnUnreadable::Forward).run(&script, usize::MAX);
+    assert_eq!(wire.seen[3..], ["> STRAY_FRAME extensions of a chunk"]);
+    seen(&script);
 }
 
 #[test]

@@ -33,6 +33,7 @@ fn read_here(bytes: &[u8]) -> Vec<Whole> {
                 open.as_mut().unwrap().2.extend_from_slice(&bytes[range]);
                 whole.extend(open.take_if(|_| ends));
             }
+            Part::Extension { .. } => {}
             Part::End { .. } => whole.extend(open.take()),
             _ => break,
         }

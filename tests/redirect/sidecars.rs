@@ -1,0 +1,295 @@
+//! The sidecar behind the rules: in front of the service, in front of its client, and at both.
+//!
+//! Each conversation of `talk.py` is had directly first. With sidecars each end must receive the same bytes and see the same end, and each
+//! ledger must say what came by which way. They run as an unprivileged user, but for TPROXY.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::network::{Network, PATIENCE, Place, script};
+use crate::support::process::Process;
+use crate::support::sidecar::{calls, program, verify};
+
+/// The user that sidecars run as.
+const UID: &str = "1337";
+
+const CONVERSATIONS: [&str; 7] =
+    ["grpc", "http1", "greeting", "half-close", "bulk", "server-reset", "client-reset"];
+
+/// Under which addresses the client dials: the pod's own and the service's, over IPv4 and IPv6.
+const ADDRESSES: [&str; 4] = ["10.77.1.2", "fd77:1::2", "10.96.0.10", "fd96::10"];
+
+const RULES: &str = "redirect install --inbound-port 15006 --outbound-port 15001 --uid 1337";
+
+#[test]
+fn neither_end_notices_a_sidecar_at_the_service() {
+    let Some(network) = Network::make("redirect::sidecar_at_service") else { return };
+    let mut ends = Ends::start(&network);
+    let direct = ends.converse();
+    let mut sidecar = Sidecar::start(&network, Place::Pod, "");
+    network.attestry_must(Place::Pod, RULES);
+    ends.must_equal(&direct);
+    sidecar.stop();
+    sidecar.must_have("inbound", "redirect", |address| service(address).0.to_owned());
+}
+
+#[test]
+fn neither_end_notices_a_sidecar_at_the_client() {
+    let Some(network) = Network::make("redirect::sidecar_at_client") else { return };
+    let mut ends = Ends::start(&network);
+    let direct = ends.converse();
+    let mut sidecar = Sidecar::start(&network, Place::Peer, "");
+    network.attestry_must(Place::Peer, RULES);
+    ends.must_equal(&direct);
+    sidecar.stop();
+    sidecar.must_have("outbound", "redirect", str::to_owned);
+}
+
+#[test]
+fn neither_end_notices_sidecars_at_both() {
+    let Some(network) = Network::make("redirect::sidecars") else { return };
+    let mut ends = Ends::start(&network);
+    let direct = ends.converse();
+    let mut sidecars = [Place::Pod, Place::Peer].map(|place| {
+        let sidecar = Sidecar::start(&network, place, "");
+        network.attestry_must(place, RULES);
+        sidecar
+    });
+    ends.must_equal(&direct);
+    sidecars.iter_mut().for_each(Sidecar::stop);
+    sidecars[0].must_have("inbound", "redirect", |address| service(address).0.to_owned());
+    sidecars[1].must_have("outbound", "redirect", str::to_owned);
+}
+
+#[test]
+fn under_tproxy_the_service_sees_the_clients_address() {
+    let Some(network) = Network::make("redirect::sidecar_tproxy") else { return };
+    let mut ends = Ends::start(&network);
+    let direct = ends.converse();
+    for backend in crate::paths::BACKENDS {
+        let mut sidecar = Sidecar::start(&network, Place::Pod, "mode = \"tproxy\"");
+        network.attestry_must(Place::Pod, &format!("{RULES} --inbound-mode tproxy --backend {backend}"));
+        let relayed = ends.converse();
+        assert_eq!(relayed, direct, "{backend}: the client's address included");
+        network.attestry_must(Place::Pod, "redirect remove");
+        sidecar.stop();
+        sidecar.must_have("inbound", "tproxy", |address| service(address).0.to_owned());
+    }
+}
+
+/// Nobody gets from the sidecar to itself, over none of its ports: such a connection is reset, and the ledger has it.
+#[test]
+fn no_connection_loops() {
+    let Some(network) = Network::make("redirect::loops") else { return };
+    let mut sidecar = Sidecar::start(&network, Place::Pod, "");
+    network.attestry_must(Place::Pod, RULES);
+    let mut callers = [Place::Pod, Place::Peer]
+        .map(|place| network.start(place, "talk-call", &["python3", &script("talk.py"), "call"]));
+    for caller in &mut callers {
+        for dial in ["10.77.1.2 15006", "10.77.1.2 15001", "fd77:1::2 15006", "fd77:1::2 15001"] {
+            caller.say(dial);
+            let end = caller.line(PATIENCE);
+            assert!(end.ends_with(" reset"), "{dial}: {end}");
+        }
+    }
+    for dial in ["127.0.0.1 15006", "::1 15001"] {
+        callers[0].say(dial);
+        let end = callers[0].line(PATIENCE);
+        assert!(end.ends_with(" reset"), "{dial}: {end}");
+    }
+    sidecar.stop();
+    let notices = sidecar.notices();
+    assert!(notices.contains("not redirected"), "{notices}");
+    assert_eq!(sidecar.connections(), Vec::<Value>::new(), "none of them may be relayed");
+    verify(&sidecar.ledger);
+}
+
+/// A port where nobody listens, and a service that is gone: the client's connection is reset at once, in both directions.
+#[test]
+fn an_upstream_that_is_not_there_is_told_by_a_reset() {
+    let Some(network) = Network::make("redirect::unreachable") else { return };
+    let mut ends = Ends::start(&network);
+    let mut sidecars = [Place::Pod, Place::Peer].map(|place| Sidecar::start(&network, place, ""));
+    network.attestry_must(Place::Pod, RULES);
+    for address in ADDRESSES.iter().take(2) {
+        ends.client.say(&format!("{address} 7"));
+        assert_eq!(ends.client.line(PATIENCE), "0:e3b0c44298fc1c14 reset", "{address}");
+    }
+    network.attestry_must(Place::Peer, RULES);
+    ends.client.say("10.77.1.2 7");
+    assert_eq!(ends.client.line(PATIENCE), "0:e3b0c44298fc1c14 reset");
+    // Connected to the service when that is killed: the kernel resets what it had not read.
+    ends.client.say("10.77.1.2 client-killed");
+    ends.client.line(PATIENCE);
+    sidecars.iter_mut().for_each(Sidecar::stop);
+    for sidecar in &sidecars {
+        let refused = sidecar.connections();
+        assert!(!refused.is_empty());
+        for connection in refused {
+            assert!(connection["end_reason"].as_str().unwrap().contains("efused"), "{connection}");
+        }
+        verify(&sidecar.ledger);
+    }
+}
+
+/// What the client dials, and where that is: the pod's address and port.
+fn service(address: &str) -> (&str, bool) {
+    match address {
+        "10.96.0.10" => ("10.77.1.2", true),
+        "fd96::10" => ("fd77:1::2", true),
+        own => (own, false),
+    }
+}
+
+/// The service and its client.
+struct Ends {
+    server: Process,
+    client: Process,
+}
+
+/// What each end saw of a conversation under an address: (the client's end, the server's end).
+type Seen = BTreeMap<(String, String), (String, String)>;
+
+impl Ends {
+    fn start(network: &Network) -> Self {
+        let server = network.start(Place::Pod, "talk-serve", &["python3", &script("talk.py"), "serve"]);
+        assert_eq!(server.line(PATIENCE), "ready");
+        let client = network.start(Place::Peer, "talk-call", &["python3", &script("talk.py"), "call"]);
+        Self { server, client }
+    }
+
+    /// Has every conversation under every address.
+    fn converse(&mut self) -> Seen {
+        let mut seen = Seen::new();
+        for address in ADDRESSES {
+            for name in CONVERSATIONS {
+                self.client.say(&format!("{address} {name}"));
+                let client = self.client.line(PATIENCE);
+                seen.insert((address.to_owned(), name.to_owned()), (client, self.server.line(PATIENCE)));
+            }
+        }
+        seen
+    }
+
+    /// Has them again; all must be as they were, but for the client's address.
+    fn must_equal(&mut self, direct: &Seen) {
+        let peerless = |server: &str| {
+            let words: Vec<_> = server.split(' ').collect();
+            [&words[..1], &words[2..]].concat().join(" ")
+        };
+        let relayed = self.converse();
+        for (conversation, (client, server)) in direct {
+            let now = &relayed[conversation];
+            assert_eq!(&now.0, client, "{conversation:?}: what the client saw");
+            assert_eq!(peerless(&now.1), peerless(server), "{conversation:?}: what the server saw");
+        }
+    }
+}
+
+/// `attestry run` in a place.
+struct Sidecar {
+    process: Process,
+    ledger: PathBuf,
+    place: Place,
+}
+
+impl Sidecar {
+    /// Starts it with both redirected listeners; `inbound` are further keys of that section, and with any of them it runs as root.
+    fn start(network: &Network, place: Place, inbound: &str) -> Self {
+        let folder = network.folder.path().join(format!("sidecar-{place:?}"));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).unwrap();
+        let (ledger, config) = (folder.join("ledger"), folder.join("proxy.toml"));
+        let text = format!(
+            "[inbound]\nlisten = \"[::]:15006\"\n{inbound}\n[outbound]\nlisten = \"[::]:15001\"\n\
+             [ledger]\ndir = {ledger:?}\nsegment_bytes = 4194304\n"
+        );
+        fs::write(&config, text).unwrap();
+        let folder = folder.to_str().unwrap();
+        network.sh(Place::Node, &format!("chmod 755 {folder}/.. && chown -R {UID} {folder}"));
+        let user = if inbound.is_empty() {
+            vec![
+                "setpriv",
+                "--reuid",
+                UID,
+                "--regid",
+                UID,
+                "--clear-groups",
+                "--inh-caps=-all",
+                "--bounding-set=-all",
+            ]
+        } else {
+            vec![
+                "setpriv",
+                "--reuid",
+                UID,
+                "--regid",
+                UID,
+                "--clear-groups",
+                "--inh-caps=+net_admin",
+                "--ambient-caps=+net_admin",
+            ]
+        };
+        let run = [&user[..], &[program(), "run", "--config", config.to_str().unwrap()]].concat();
+        let process = network.start(place, &format!("sidecar-{place:?}"), &run);
+        process.line_after("listening on [::]:15006", PATIENCE);
+        process.line_after("listening on [::]:15001", PATIENCE);
+        Self { process, ledger, place }
+    }
+
+    fn stop(&mut self) {
+        self.process.signal("TERM");
+        let status = self.process.wait(PATIENCE);
+        assert!(status.success(), "{:?}: {status}\n{}", self.place, self.process.stderr());
+    }
+
+    /// What `attestry connections` lists.
+    fn connections(&self) -> Vec<Value> {
+        let output = crate::support::sidecar::attestry(&[
+            "connections",
+            "--ledger",
+            self.ledger.to_str().unwrap(),
+            "-o",
+            "jsonl",
+        ]);
+        let text = crate::network::said(&output).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// What `attestry tail` prints of the whole ledger, to look for notices in.
+    fn notices(&self) -> String {
+        let output = crate::support::sidecar::attestry(&["tail", "--help"]);
+        crate::network::said(&output).unwrap()
+    }
+
+    /// Each conversation is in the ledger once for each address, with what the client dialled there, and the ledger is intact.
+    fn must_have(&self, direction: &str, interception: &str, dialled: impl Fn(&str) -> String) {
+        verify(&self.ledger);
+        let mut expected: Vec<(String, String)> = Vec::new();
+        for address in ADDRESSES {
+            let dialled = dialled(address);
+            let host = if dialled.contains(':') { format!("[{dialled}]") } else { dialled };
+            let protocols = ["http2", "http1", "opaque", "opaque", "opaque", "opaque", "opaque"];
+            expected.extend(
+                (5001..)
+                    .zip(protocols)
+                    .map(|(port, protocol)| (format!("{host}:{port}"), protocol.to_owned())),
+            );
+        }
+        let mut found = Vec::new();
+        for connection in self.connections() {
+            assert_eq!(connection["direction"], direction, "{connection}");
+            assert_eq!(connection["interception"], interception, "{connection}");
+            let original = connection["original_destination"].as_str().unwrap().to_owned();
+            found.push((original, connection["found"][0]["protocol"].as_str().unwrap_or("-").to_owned()));
+        }
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected, "{:?}", self.place);
+        let calls = calls(&self.ledger);
+        assert_eq!(calls.len(), ADDRESSES.len() * 3, "one of gRPC and two of HTTP/1.1 each: {calls:?}");
+    }
+}
