@@ -18,4 +18,8 @@ mod half_closed;
 mod ledger_reading;
 #[path = "life/probes.rs"]
 mod probes;
+#[path = "life/sockets.rs"]
+mod sockets;
+#[path = "life/start.rs"]
+mod start;
 mod support;

@@ -6,6 +6,8 @@
 
 #[path = "redirect/installing.rs"]
 mod installing;
+#[path = "support/ledger_reading.rs"]
+mod ledger_reading;
 #[path = "redirect/network.rs"]
 mod network;
 #[path = "redirect/paths.rs"]

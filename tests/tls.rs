@@ -88,11 +88,16 @@ fn sessions_with(ledger: &Path, side: v1::Side) -> Vec<v1::Tls> {
 }
 
 fn notices(ledger: &Path) -> Vec<v1::Notice> {
-    ledger_reading::bodies_of(ledger, |body| if let Body::Notice(notice) = body { Some(notice) } else { None })
+    ledger_reading::bodies_of(
+        ledger,
+        |body| if let Body::Notice(notice) = body { Some(notice) } else { None },
+    )
 }
 
 fn closings(ledger: &Path) -> Vec<v1::ConnectionClosed> {
-    ledger_reading::bodies_of(ledger, |body| if let Body::ConnectionClosed(closed) = body { Some(closed) } else { None })
+    ledger_reading::bodies_of(ledger, |body| {
+        if let Body::ConnectionClosed(closed) = body { Some(closed) } else { None }
+    })
 }
 
 /// Who made each call, as TLS has verified it.

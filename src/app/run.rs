@@ -17,7 +17,7 @@ use crate::ledger::{self, Ledger, LedgerHandle, open::Location};
 use crate::limits::OUTBOUND_QUIET_MS;
 use crate::note::VerifierKey;
 use crate::proxy::{Listeners, Role};
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use std::future::poll_fn;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tower::Service as _;
 
@@ -37,7 +38,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         Signals::new()?
     };
     descriptors::raise_limit(config.limits.connections_max.get());
-    let running = Running::start(config)?;
+    let running = runtime.block_on(start(config.clone(), &mut signals))?;
     for (address, role) in &running.listening {
         let kind = if role.traffic == Traffic::Outbound { " (outbound)" } else { "" };
         println!("listening on {address}{kind}");
@@ -46,6 +47,18 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let reason = runtime.block_on(signals.ended());
     tracing::info!(reason, "draining");
     running.stop(reason, config.proxy.drain_timeout)
+}
+
+/// Starts, unless a signal comes first: what a start needs may never answer.
+async fn start(config: Config, signals: &mut Signals) -> anyhow::Result<Running> {
+    let (started, starting) = oneshot::channel();
+    // Nobody waits for this thread. Where a signal comes first the process ends under it, which to the ledger is a crash, and as safe as one.
+    let run = move || drop(started.send(Running::start(&config)));
+    thread::Builder::new().name("start".into()).spawn(run)?;
+    tokio::select! {
+        running = starting => running.context("the start panicked; the log says where")?,
+        reason = signals.ended() => bail!("ended by {reason} during the start"),
+    }
 }
 
 /// A running sidecar.

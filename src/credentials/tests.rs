@@ -36,26 +36,45 @@ fn folder() -> TempDir {
 fn faulty_files_are_refused_with_what_is_wrong() {
     let folder = folder();
     let authority = Authority::new(folder.path(), "root");
-    let (good, other) = (authority.issue_for("good", "DNS:a.example"), authority.issue_for("other", "DNS:a.example"));
+    let (good, other) =
+        (authority.issue_for("good", "DNS:a.example"), authority.issue_for("other", "DNS:a.example"));
     let text = folder.path().join("text.pem");
     fs::write(&text, "no certificate\n").unwrap();
     let broken = folder.path().join("broken.pem");
     fs::write(&broken, "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n").unwrap();
 
     let fault = |change: &dyn Fn(&mut Files)| {
-        let Options { source: Source::Files(mut files), alpn } = options(&authority, Some(&good), None) else { unreachable!() };
+        let Options { source: Source::Files(mut files), alpn } = options(&authority, Some(&good), None)
+        else {
+            unreachable!()
+        };
         change(&mut files);
         Credentials::load(Options { source: Source::Files(files), alpn }).unwrap_err().to_string()
     };
     let cases: [(&dyn Fn(&mut Files), &[&str]); 8] = [
-        (&|files| files.certificate = Some(folder.path().join("absent.pem")), &["absent.pem", "tls.certificate_file"]),
-        (&|files| files.certificate = Some(text.clone()), &["text.pem does not hold a certificate", "tls.certificate_file"]),
+        (
+            &|files| files.certificate = Some(folder.path().join("absent.pem")),
+            &["absent.pem", "tls.certificate_file"],
+        ),
+        (
+            &|files| files.certificate = Some(text.clone()),
+            &["text.pem does not hold a certificate", "tls.certificate_file"],
+        ),
         (&|files| files.certificate = Some(broken.clone()), &["broken.pem is not well-formed PEM"]),
         (&|files| files.key = Some(text.clone()), &["text.pem does not hold a private key", "tls.key_file"]),
-        (&|files| files.key = Some(other.key.clone()), &["the private key does not belong to the certificate"]),
+        (
+            &|files| files.key = Some(other.key.clone()),
+            &["the private key does not belong to the certificate"],
+        ),
         (&|files| files.key = None, &["set both tls.certificate_file and tls.key_file"]),
-        (&|files| files.authorities = Some(text.clone()), &["text.pem does not hold a certificate", "tls.authorities_file"]),
-        (&|files| files.revocation = Some(text.clone()), &["does not hold a revocation list", "tls.revocation_file"]),
+        (
+            &|files| files.authorities = Some(text.clone()),
+            &["text.pem does not hold a certificate", "tls.authorities_file"],
+        ),
+        (
+            &|files| files.revocation = Some(text.clone()),
+            &["does not hold a revocation list", "tls.revocation_file"],
+        ),
     ];
     for (number, (change, expected)) in cases.into_iter().enumerate() {
         let message = fault(change);
@@ -70,12 +89,17 @@ fn a_use_that_the_material_cannot_serve_is_refused() {
     let folder = folder();
     let authority = Authority::new(folder.path(), "root");
     let issued = authority.issue_for("leaf", "DNS:a.example");
-    let only = |files: Files| Credentials::load(Options { source: Source::Files(files), alpn: Vec::new() }).unwrap();
+    let only =
+        |files: Files| Credentials::load(Options { source: Source::Files(files), alpn: Vec::new() }).unwrap();
     let anonymous = only(Files { authorities: Some(authority.certificate.clone()), ..Files::default() });
-    let trustless = only(Files { certificate: Some(issued.certificate), key: Some(issued.key), ..Files::default() });
+    let trustless =
+        only(Files { certificate: Some(issued.certificate), key: Some(issued.key), ..Files::default() });
     let message = |error: CredentialsError| error.to_string();
 
-    assert!(message(anonymous.server(super::ClientCertificates::None).unwrap_err()).contains("without a certificate"));
+    assert!(
+        message(anonymous.server(super::ClientCertificates::None).unwrap_err())
+            .contains("without a certificate")
+    );
     anonymous.client(super::Expect::Name).unwrap();
     trustless.server(super::ClientCertificates::None).unwrap();
     let unfit = message(trustless.server(super::ClientCertificates::Optional).unwrap_err());

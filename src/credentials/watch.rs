@@ -4,7 +4,8 @@
 //! together; a refused set leaves the current one in use and is told of once, not each time that it is looked at again.
 
 use super::material::Material;
-use super::{Credentials, CredentialsError, Files, Source, files, workload_api};
+use super::workload_api::{self, Answers};
+use super::{Credentials, CredentialsError, Files, Source, files};
 use crate::clock::{Clock as _, SystemClock};
 use crate::generated::v1;
 use notify::event::{AccessKind, AccessMode};
@@ -84,13 +85,14 @@ impl Watch {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let thread = spawn(move || {
-            let followed = workload_api::follow(&socket, |answer| {
+            let mut answers = Answers::of(socket);
+            // Answers are looked at outside of the runtime: whoever is told of them may start one of his own.
+            while let Some(answer) = runtime.block_on(stopped.run_until_cancelled(answers.next())) {
                 follower.look(|alpn| match answer {
                     Ok(context) => workload_api::material(&context, alpn),
                     Err(error) => Err(CredentialsError::Unfit(error.to_string())),
                 });
-            });
-            runtime.block_on(stopped.run_until_cancelled(followed));
+            }
         })?;
         Ok(Self { stop: Stop::WorkloadApi(stop), thread: Some(thread) })
     }

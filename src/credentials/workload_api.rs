@@ -6,10 +6,11 @@
 use super::CredentialsError;
 use super::material::{Material, Parts, Trust};
 use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use spiffe::{WorkloadApiClient, WorkloadApiError, X509Context};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -53,37 +54,46 @@ async fn ask(socket: &Path) -> Result<X509Context, WorkloadApiError> {
     WorkloadApiClient::connect_to(endpoint(socket)).await?.fetch_x509_context().await
 }
 
-/// Follows the API for ever, and gives each answer to `offer`: the context, or why it is none.
-pub(super) async fn follow(socket: &Path, mut offer: impl FnMut(Result<X509Context, WorkloadApiError>)) {
-    let mut pause = PAUSE_MIN;
-    loop {
-        let reason = match listen(socket, &mut offer, &mut pause).await {
-            Ok(()) => "it ended the stream".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        tracing::warn!(socket = %socket.display(), reason, pause_ms = pause.as_millis(), "the SPIFFE Workload API is asked again");
-        sleep(pause).await;
-        pause = longer(pause);
-    }
+/// The API's answers, one after the other, for ever.
+pub(super) struct Answers {
+    socket: PathBuf,
+    stream: Option<BoxStream<'static, Result<X509Context, WorkloadApiError>>>,
+    pause: Duration,
 }
 
-async fn listen(
-    socket: &Path,
-    offer: &mut impl FnMut(Result<X509Context, WorkloadApiError>),
-    pause: &mut Duration,
-) -> Result<(), WorkloadApiError> {
-    let mut answers = WorkloadApiClient::connect_to(endpoint(socket)).await?.stream_x509_contexts().await?;
-    while let Some(answer) = answers.next().await {
-        match answer {
-            Ok(context) => {
-                *pause = PAUSE_MIN;
-                offer(Ok(context));
-            }
-            Err(error) if is_silence(&error) => return Err(error),
-            Err(error) => offer(Err(error)),
+impl Answers {
+    pub(super) fn of(socket: PathBuf) -> Self {
+        Self { socket, stream: None, pause: PAUSE_MIN }
+    }
+
+    /// The next answer: the context, or why it is none. While the API says nothing, or is not there, this waits and asks again.
+    pub(super) async fn next(&mut self) -> Result<X509Context, WorkloadApiError> {
+        loop {
+            let reason = match self.listen().await {
+                Ok(Some(Ok(context))) => {
+                    self.pause = PAUSE_MIN;
+                    return Ok(context);
+                }
+                Ok(Some(Err(error))) if !is_silence(&error) => return Err(error),
+                Ok(Some(Err(error))) | Err(error) => error.to_string(),
+                Ok(None) => "it ended the stream".to_owned(),
+            };
+            let (socket, pause_ms) = (self.socket.display(), self.pause.as_millis());
+            tracing::warn!(%socket, reason, pause_ms, "the SPIFFE Workload API will be asked again");
+            self.stream = None;
+            sleep(self.pause).await;
+            self.pause = longer(self.pause);
         }
     }
-    Ok(())
+
+    async fn listen(&mut self) -> Result<Option<Result<X509Context, WorkloadApiError>>, WorkloadApiError> {
+        if self.stream.is_none() {
+            let client = WorkloadApiClient::connect_to(endpoint(&self.socket)).await?;
+            self.stream = Some(client.stream_x509_contexts().await?.boxed());
+        }
+        let Some(stream) = &mut self.stream else { return Ok(None) };
+        Ok(stream.next().await)
+    }
 }
 
 /// The API cannot be reached any more, or has nothing for this workload: not an answer that could be refused.

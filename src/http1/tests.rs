@@ -137,7 +137,9 @@ fn side(direction: Direction) -> usize {
 fn seen(script: &[Does]) -> Vec<String> {
     let run = |piece: usize| {
         let mut reader = Reader::new();
-        script.iter().for_each(|&does| reader.does(does, piece));
+        for &does in script {
+            reader.does(does, piece);
+        }
         reader.seen
     };
     let whole = run(usize::MAX);

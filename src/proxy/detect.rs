@@ -8,12 +8,14 @@
 //! time, counted from the first byte; then the connection is opaque, and the record says why. A connection on which nobody speaks costs no time: there is nothing to hold.
 
 use super::link::Link;
+use super::stack::DrainSignals;
 use crate::http2::{FrameHeader, PREFACE, frame};
+use crate::limits::DRAIN_QUIET_MS;
 use crate::tls::{self, ClientHello};
 use bytes::BytesMut;
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Sleep, sleep};
@@ -53,6 +55,8 @@ pub(super) enum Found {
     Tls(Box<ClientHello>),
     /// None of them, and why that is believed.
     Opaque(String),
+    /// Nothing was said, and attestry is stopping; or its time for that is over.
+    Drained,
     /// One side broke the connection before it was known.
     Broken { by_client: bool, error: io::Error },
 }
@@ -64,32 +68,42 @@ pub(super) async fn detect(
     server: Option<&Link>,
     early: &mut Early,
     bounds: Bounds,
+    drain: &DrainSignals,
 ) -> Found {
     let timer = server.is_none().then(|| Box::pin(sleep(bounds.timeout)));
-    Detection { client, server, early, bounds, timer }.run().await
+    let stop = async {
+        drain.started.cancelled().await;
+        sleep(Duration::from_millis(DRAIN_QUIET_MS)).await;
+    };
+    let (stop, expired) = (pin!(stop), pin!(drain.expired.cancelled()));
+    Detection { client, server, early, bounds, timer, stop, expired }.run().await
 }
 
-struct Detection<'a> {
+struct Detection<'a, S, E> {
     client: &'a Link,
     server: Option<&'a Link>,
     early: &'a mut Early,
     bounds: Bounds,
     timer: Option<Pin<Box<Sleep>>>,
+    stop: Pin<&'a mut S>,
+    expired: Pin<&'a mut E>,
 }
 
 enum Ready {
     Client,
     Server,
     TimedOut,
+    Drained,
 }
 
-impl Detection<'_> {
+impl<S: Future<Output = ()>, E: Future<Output = ()>> Detection<'_, S, E> {
     async fn run(mut self) -> Found {
         loop {
             if let Some(found) = self.judge() {
                 return found;
             }
             let ended = match poll_fn(|cx| self.ready(cx)).await {
+                Ready::Drained => return Found::Drained,
                 Ready::TimedOut => {
                     let limit = self.bounds.timeout.as_millis();
                     let (client, server) = (self.early.client.len(), self.early.server.len());
@@ -144,7 +158,14 @@ impl Detection<'_> {
         if self.client.poll_read_ready(cx).is_ready() {
             return Poll::Ready(Ready::Client);
         }
-        if self.timer.is_none() && self.early.client.is_empty() && self.early.server.is_empty() {
+        if self.expired.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ready::Drained);
+        }
+        let is_silent = self.early.client.is_empty() && self.early.server.is_empty();
+        if is_silent && self.stop.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ready::Drained);
+        }
+        if self.timer.is_none() && is_silent {
             return Poll::Pending;
         }
         let limit = self.bounds.timeout;

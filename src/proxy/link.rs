@@ -41,11 +41,17 @@ impl TcpOptions {
         socket.set_nodelay(true)?;
         let socket = SockRef::from(socket);
         if let Some(silence) = self.keepalive {
-            let probes = socket2::TcpKeepalive::new().with_time(silence).with_interval(silence / 4);
+            let (time, interval) = (whole_seconds(silence), whole_seconds(silence / 4));
+            let probes = socket2::TcpKeepalive::new().with_time(time).with_interval(interval);
             socket.set_tcp_keepalive(&probes.with_retries(KEEPALIVE_PROBES))?;
         }
         socket.set_tcp_user_timeout(self.user_timeout)
     }
+}
+
+/// The kernel counts these waits in seconds, and takes no zero.
+fn whole_seconds(wait: Duration) -> Duration {
+    Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }
 
 impl Link {

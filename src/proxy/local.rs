@@ -66,7 +66,7 @@ async fn answer<C: CommitPort>(
             Poll::Pending => {
                 // What TLS could not send is written again with the next bytes, or found missing at the end.
                 let _ = client.poll_flush(cx);
-                pipe.poll(cx, client, client).map(Some)
+                pipe.poll(cx, client, client, true).map(Some)
             }
         };
         let result = match poll_fn(next).await {
@@ -168,7 +168,7 @@ pub(super) fn no_room(found: &Found, reason: &str) -> Option<Vec<u8>> {
             Some([frame::settings(&[]), goaway].concat())
         }
         Found::Http1 => Some(unavailable_http1(reason)),
-        Found::Tls(_) | Found::Opaque(_) | Found::Broken { .. } => None,
+        Found::Tls(_) | Found::Opaque(_) | Found::Drained | Found::Broken { .. } => None,
     }
 }
 

@@ -80,8 +80,15 @@ impl<C: CommitPort> Pipe<C> {
     }
 
     /// What can be done now. Polls the receipt of the oldest held bytes alone: those behind it must wait for it anyway.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, from: &Link, to: &Link) -> Poll<Ready> {
-        if let Some(front) = self.held.front_mut() {
+    /// Without `releases`, nothing is released yet, whatever has its receipt.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Link,
+        to: &Link,
+        releases: bool,
+    ) -> Poll<Ready> {
+        if let Some(front) = self.held.front_mut().filter(|_| releases) {
             let Some(receipt) = &mut front.receipt else {
                 return Poll::Ready(Ready::Receipt(Ok(Receipt::Unrecorded)));
             };

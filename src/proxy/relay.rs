@@ -11,7 +11,7 @@ use super::link::Link;
 use super::pipe::{Pipe, Ready};
 use super::session::{Session, Taken};
 use crate::capture::{Direction, Failure, Side, sender};
-use crate::entry::CommitError;
+use crate::entry::{CommitError, Receipt};
 use crate::http2::{code, frame};
 use crate::limits::{DRAIN_QUIET_MS, LINGER_MS};
 use std::future::{Future, poll_fn};
@@ -44,6 +44,8 @@ pub(super) enum Goodbye {
 /// One connection, both ways.
 pub(super) struct Relay<'a, C: CommitPort> {
     session: &'a mut Session<C>,
+    /// The entry of the connection itself; nothing goes on before its receipt.
+    opened: Option<C::Future>,
     client: &'a Link,
     upstream: &'a Link,
     up: Pipe<C>,
@@ -82,6 +84,8 @@ enum Drain {
 /// What is ready.
 #[derive(Default)]
 struct Turn {
+    /// The connection's own entry has its receipt, or never will.
+    opened: Option<Result<Receipt, CommitError>>,
     up: Option<Ready>,
     down: Option<Ready>,
     drain: bool,
@@ -99,6 +103,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         client: &'a Link,
         upstream: &'a Link,
         early: Early,
+        opened: C::Future,
     ) -> Self {
         let pipe = |early| Pipe::new(session.options.port.clone(), session.options.hold_bytes_max, early);
         let (up, down) = (pipe(early.client), pipe(early.server));
@@ -106,6 +111,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         let (up_shut, down_shut, is_reset, goodbye) = (false, false, false, None);
         Self {
             session,
+            opened: Some(opened),
             client,
             upstream,
             up,
@@ -140,15 +146,21 @@ impl<'a, C: CommitPort> Relay<'a, C> {
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let ready = |poll: Poll<Ready>| if let Poll::Ready(ready) = poll { Some(ready) } else { None };
+        let opened = match self.opened.as_mut().map(|opened| Pin::new(opened).poll(cx)) {
+            Some(Poll::Ready(result)) => Some(result),
+            _ => None,
+        };
+        let releases = self.opened.is_none();
         let turn = Turn {
-            up: ready(self.up.poll(cx, self.client, self.upstream)),
-            down: ready(self.down.poll(cx, self.upstream, self.client)),
+            opened,
+            up: ready(self.up.poll(cx, self.client, self.upstream, releases)),
+            down: ready(self.down.poll(cx, self.upstream, self.client, releases)),
             drain: self.poll_drain(cx),
             overdue: self.goodbye.as_mut().is_some_and(|limit| limit.as_mut().poll(cx).is_ready()),
             half_closed: self.poll_half_closed(cx),
             flush: self.poll_flush(cx),
         };
-        let has_bytes = turn.up.is_some() || turn.down.is_some();
+        let has_bytes = turn.up.is_some() || turn.down.is_some() || turn.opened.is_some();
         let has_more = turn.drain || turn.overdue || turn.half_closed.is_some() || turn.flush.is_some();
         if has_bytes || has_more { Poll::Ready(turn) } else { Poll::Pending }
     }
@@ -174,6 +186,10 @@ impl<'a, C: CommitPort> Relay<'a, C> {
     }
 
     fn act(&mut self, turn: Turn) -> Result<(), End> {
+        if let Some(opened) = turn.opened {
+            self.opened = None;
+            opened.map_err(refused)?;
+        }
         // Answers before requests: what the server has said already is worth more than what the client asks next.
         if let Some(ready) = turn.down {
             self.act_on(Direction::ServerToClient, ready)?;
@@ -214,8 +230,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
                     self.session.answers.apply(milestone);
                 }
             }
-            Ready::Receipt(Err(CommitError::Refusing(reason))) => return Err(End::Refused(reason)),
-            Ready::Receipt(Err(error @ CommitError::Closed)) => return Err(End::Refused(error.to_string())),
+            Ready::Receipt(Err(error)) => return Err(refused(error)),
             Ready::Write => match pipe.write(to) {
                 Err(error) if !is_retry(&error) => return self.write_failed(direction, &error),
                 _ => {}
@@ -426,6 +441,13 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             }
             Drain::Done => {}
         }
+    }
+}
+
+fn refused(error: CommitError) -> End {
+    match error {
+        CommitError::Refusing(reason) => End::Refused(reason),
+        CommitError::Closed => End::Refused(error.to_string()),
     }
 }
 

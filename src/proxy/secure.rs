@@ -111,7 +111,7 @@ pub(super) async fn secure<C: CommitPort>(
     let Some(hello) = hello else { return Ok(Secured { client: Link::Plain(client), upstream, found }) };
     let client = accept(session, terms, client, hello, &alpn, early).await?;
     let bounds = session.options.detect;
-    let found = detect(&client, Some(&upstream), early, bounds).await;
+    let found = detect(&client, Some(&upstream), early, bounds, &role.drain).await;
     Ok(Secured { client, upstream, found })
 }
 

@@ -85,8 +85,9 @@ impl<C: CommitPort> Session<C> {
         port.call(submission).await
     }
 
-    /// Commits that the connection is there: before the first byte of it goes on.
-    pub(super) async fn opened(&mut self, opening: Opening) -> Result<Receipt, CommitError> {
+    /// Submits that the connection is there. The first byte of it goes on when that has its receipt, and not before; what is submitted meanwhile stands behind it in
+    /// the queue.
+    pub(super) async fn opened(&mut self, opening: Opening) -> Result<C::Future, CommitError> {
         let text = |address: Option<SocketAddr>| address.map(|a| a.to_string()).unwrap_or_default();
         let body = v1::ConnectionOpened {
             connection: self.subject.connection,
@@ -101,7 +102,9 @@ impl<C: CommitPort> Session<C> {
             local_reason: opening.local_reason,
         };
         let entries = vec![PendingEntry::new(&Body::ConnectionOpened(body))];
-        self.commit(Submission { entries, wire_bytes: 0 }).await
+        let mut port = self.options.port.clone();
+        poll_fn(|cx| port.poll_ready(cx)).await?;
+        Ok(port.call(Submission { entries, wire_bytes: 0 }))
     }
 
     /// Notes something about the connection; it is committed with, and before, the first evidence of what is said on it.

@@ -129,10 +129,10 @@ async fn serve_connection<C: CommitPort>(options: Rc<Options<C>>, accepted: Acce
         }
     };
     // At once, without a byte of the client's: the server may be the one that speaks first.
+    let session = &mut Session::new(Rc::clone(&options), Arc::clone(&role));
     let connecting = connect(&way, options.tcp, options.connect_timeout);
     // A drain does not wait for an upstream that does not answer: its client has not been promised anything yet.
     let Some(upstream) = role.drain.expired.run_until_cancelled(connecting).await else { return };
-    let session = &mut Session::new(Rc::clone(&options), Arc::clone(&role));
     let opening = Opening {
         client: client_address,
         listener: listener_address,
@@ -146,22 +146,22 @@ async fn serve_connection<C: CommitPort>(options: Rc<Options<C>>, accepted: Acce
         Err(error) => {
             options.counters.upstream_connect_failures.add(1);
             tracing::warn!(%error, "a connection cannot be forwarded");
-            let _ = session.opened(opening).await;
+            drop(session.opened(opening).await);
             return unreachable(session, client, &way, &error.to_string()).await;
         }
     };
     // The connection is in the ledger before the first byte of it goes on; meanwhile whoever speaks shows what is spoken.
+    let opened = session.opened(opening).await;
     let (mut early, client, upstream) = (Early::default(), Link::Plain(client), Link::Plain(upstream));
-    let finding = find(&options, &role, &way, &client, &upstream, &mut early);
-    let (opened, found) = tokio::join!(session.opened(opening), role.drain.expired.run_until_cancelled(finding));
-    let Some(found) = found else { return session.closed("drained".into(), Side::Attestry, 0, 0).await };
-    if let Err(error) = opened {
-        return answer_here(session, client, found, early, &refusal(&error)).await;
-    }
+    let found = find(&options, &role, &way, &client, &upstream, &mut early).await;
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(error) => return answer_here(session, client, found, early, &refusal(&error)).await,
+    };
     let (Link::Plain(client), Link::Plain(upstream)) = (client, upstream) else { return };
     let secured = secure(session, client, upstream, &way.upstream.host(), found, &mut early).await;
     match secured {
-        Ok(secured) => relay(session, &way, secured, early).await,
+        Ok(secured) => relay(session, &way, secured, early, opened).await,
         Err(Insecure::Failed(reason)) => session.closed(reason, Side::Attestry, 0, 0).await,
         Err(Insecure::NoPlace) => {
             let reason = "all places for TLS handshakes are in use (limits.handshakes_max)";
@@ -185,7 +185,7 @@ async fn find<C: CommitPort>(
     }
     // A server that waits for a handshake says nothing before it, whatever its protocol.
     let speaks = role.tls.upstream != UpstreamTls::Originate;
-    detect(client, speaks.then_some(upstream), early, options.detect).await
+    detect(client, speaks.then_some(upstream), early, options.detect, &role.drain).await
 }
 
 const OPAQUE_PORT: &str = "the destination's port is in opaque_ports";
@@ -200,7 +200,8 @@ async fn unreachable<C: CommitPort>(session: &mut Session<C>, client: TcpStream,
     }
     let mut early = Early::default();
     let limit = Bounds { timeout: Duration::from_millis(LOCAL_ANSWERS_MS), ..session.options.detect };
-    let found = detect(&client, None, &mut early, limit).await;
+    let drain = session.role.drain.clone();
+    let found = detect(&client, None, &mut early, limit, &drain).await;
     answer_here(session, client, found, early, reason).await;
 }
 
@@ -215,7 +216,7 @@ async fn answer_here<C: CommitPort>(
     let protocol = match &found {
         Found::Http2 { .. } => WireProtocol::Http2,
         Found::Http1 => WireProtocol::Http1,
-        Found::Tls(_) | Found::Opaque(_) | Found::Broken { .. } => {
+        Found::Tls(_) | Found::Opaque(_) | Found::Drained | Found::Broken { .. } => {
             client.reset();
             return session.closed(reason.to_owned(), Side::Attestry, 0, 0).await;
         }
@@ -232,6 +233,7 @@ fn how(found: &Found) -> String {
         Found::Http1 => "a request line".into(),
         Found::Tls(_) => "a ClientHello, passed on unopened".into(),
         Found::Opaque(reason) => reason.clone(),
+        Found::Drained => "nothing was said before the end".into(),
         Found::Broken { error, .. } => error.to_string(),
     }
 }
@@ -259,14 +261,23 @@ fn begin<C: CommitPort>(session: &mut Session<C>, found: &Found, is_tls: bool) -
         Found::Http2 { .. } => WireProtocol::Http2,
         Found::Http1 => WireProtocol::Http1,
         Found::Tls(_) => WireProtocol::TlsPassthrough,
-        Found::Opaque(_) | Found::Broken { .. } => WireProtocol::Opaque,
+        Found::Opaque(_) | Found::Drained | Found::Broken { .. } => WireProtocol::Opaque,
     };
     session.begin(protocol, how(found));
     Ok(())
 }
 
-async fn relay<C: CommitPort>(session: &mut Session<C>, way: &Way, secured: Secured, early: Early) {
+async fn relay<C: CommitPort>(
+    session: &mut Session<C>,
+    way: &Way,
+    secured: Secured,
+    early: Early,
+    opened: C::Future,
+) {
     let Secured { client, upstream, found } = secured;
+    if matches!(found, Found::Drained) {
+        return session.closed("drained".into(), Side::Attestry, 0, 0).await;
+    }
     if let Found::Broken { by_client, error } = &found {
         let side = if *by_client { Side::Client } else { Side::Server };
         let reason = format!("{} by the {}", error.kind(), if *by_client { "client" } else { "server" });
@@ -280,7 +291,7 @@ async fn relay<C: CommitPort>(session: &mut Session<C>, way: &Way, secured: Secu
         upstream.reset();
         return session.closed(reason, Side::Attestry, 0, 0).await;
     }
-    let (end, up, mut down) = Relay::new(session, &client, &upstream, early).run().await;
+    let (end, up, mut down) = Relay::new(session, &client, &upstream, early, opened).run().await;
     let (reason, side, how) = match end {
         End::Closed { reason, side, how } => (reason, side, how),
         End::Refused(reason) => {
@@ -355,7 +366,8 @@ async fn turn_away<C: CommitPort>(options: Rc<Options<C>>, accepted: Accepted) -
         return Ok(());
     };
     let (mut early, limit) = (Early::default(), Duration::from_millis(TURN_AWAY_MS));
-    let found = detect(&client, None, &mut early, Bounds { timeout: limit, ..options.detect }).await;
+    let bounds = Bounds { timeout: limit, ..options.detect };
+    let found = detect(&client, None, &mut early, bounds, &accepted.role.drain).await;
     match local::no_room(&found, &reason) {
         Some(words) => {
             // A fresh socket takes these few bytes whole.

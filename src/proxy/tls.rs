@@ -51,7 +51,13 @@ pub(super) async fn accept(
 ) -> Result<(TlsLink, v1::Tls), TlsFailed> {
     if hello.versions.iter().all(|&version| version < VERSION_MIN) {
         // rustls would complain of what such a client does not say; this is what it can understand.
-        return Err(refuse(tcp, hello, AlertDescription::ProtocolVersion, "the client offers TLS 1.1 at the most").await);
+        return Err(refuse(
+            tcp,
+            hello,
+            AlertDescription::ProtocolVersion,
+            "the client offers TLS 1.1 at the most",
+        )
+        .await);
     }
     let mut tls = described(hello);
     tls.terminated = true;

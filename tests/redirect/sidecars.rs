@@ -7,11 +7,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use attestry::entry::Body;
 use serde_json::Value;
 
-use crate::network::{Network, PATIENCE, Place, script};
+use crate::ledger_reading;
+use crate::network::{Network, PATIENCE, Place, said, script};
+use crate::paths::BACKENDS;
 use crate::support::process::Process;
-use crate::support::sidecar::{calls, program, verify};
+use crate::support::sidecar::{attestry, calls, program, verify};
 
 /// The user that sidecars run as.
 const UID: &str = "1337";
@@ -69,7 +72,7 @@ fn under_tproxy_the_service_sees_the_clients_address() {
     let Some(network) = Network::make("redirect::sidecar_tproxy") else { return };
     let mut ends = Ends::start(&network);
     let direct = ends.converse();
-    for backend in crate::paths::BACKENDS {
+    for backend in BACKENDS {
         let mut sidecar = Sidecar::start(&network, Place::Pod, "mode = \"tproxy\"");
         network.attestry_must(Place::Pod, &format!("{RULES} --inbound-mode tproxy --backend {backend}"));
         let relayed = ends.converse();
@@ -86,53 +89,121 @@ fn no_connection_loops() {
     let Some(network) = Network::make("redirect::loops") else { return };
     let mut sidecar = Sidecar::start(&network, Place::Pod, "");
     network.attestry_must(Place::Pod, RULES);
-    let mut callers = [Place::Pod, Place::Peer]
-        .map(|place| network.start(place, "talk-call", &["python3", &script("talk.py"), "call"]));
-    for caller in &mut callers {
-        for dial in ["10.77.1.2 15006", "10.77.1.2 15001", "fd77:1::2 15006", "fd77:1::2 15001"] {
+    let direct = ["10.77.1.2 15006", "10.77.1.2 15001", "fd77:1::2 15006", "fd77:1::2 15001"];
+    let local = ["127.0.0.1 15006", "127.0.0.1 15001", "::1 15006", "::1 15001"];
+    let mut dialled = 0;
+    for (place, dials) in [(Place::Pod, &direct[..]), (Place::Peer, &direct[..]), (Place::Pod, &local[..])] {
+        let mut caller = caller(&network, place);
+        for dial in dials {
             caller.say(dial);
             let end = caller.line(PATIENCE);
-            assert!(end.ends_with(" reset"), "{dial}: {end}");
+            assert!(end.ends_with(" reset"), "from the {place:?} to {dial}: {end}");
+            dialled += 1;
         }
     }
-    for dial in ["127.0.0.1 15006", "::1 15001"] {
-        callers[0].say(dial);
-        let end = callers[0].line(PATIENCE);
-        assert!(end.ends_with(" reset"), "{dial}: {end}");
-    }
     sidecar.stop();
-    let notices = sidecar.notices();
-    assert!(notices.contains("not redirected"), "{notices}");
+    let turned_away = ledger_reading::bodies_of(&sidecar.ledger, |body| match body {
+        Body::Notice(notice) => Some(notice),
+        _ => None,
+    });
+    assert_eq!(turned_away.iter().map(|notice| notice.count).sum::<u64>(), dialled, "{turned_away:?}");
+    assert!(
+        turned_away.iter().all(|notice| notice.reason.contains("dialled this listener itself")),
+        "{turned_away:?}"
+    );
     assert_eq!(sidecar.connections(), Vec::<Value>::new(), "none of them may be relayed");
     verify(&sidecar.ledger);
 }
 
-/// A port where nobody listens, and a service that is gone: the client's connection is reset at once, in both directions.
+/// A port where nobody listens: the client, whose handshake the sidecar has had to answer, gets a reset, and the ledger says why.
 #[test]
 fn an_upstream_that_is_not_there_is_told_by_a_reset() {
     let Some(network) = Network::make("redirect::unreachable") else { return };
     let mut ends = Ends::start(&network);
     let mut sidecars = [Place::Pod, Place::Peer].map(|place| Sidecar::start(&network, place, ""));
-    network.attestry_must(Place::Pod, RULES);
-    for address in ADDRESSES.iter().take(2) {
-        ends.client.say(&format!("{address} 7"));
-        assert_eq!(ends.client.line(PATIENCE), "0:e3b0c44298fc1c14 reset", "{address}");
-    }
-    network.attestry_must(Place::Peer, RULES);
-    ends.client.say("10.77.1.2 7");
-    assert_eq!(ends.client.line(PATIENCE), "0:e3b0c44298fc1c14 reset");
-    // Connected to the service when that is killed: the kernel resets what it had not read.
-    ends.client.say("10.77.1.2 client-killed");
-    ends.client.line(PATIENCE);
-    sidecars.iter_mut().for_each(Sidecar::stop);
-    for sidecar in &sidecars {
-        let refused = sidecar.connections();
-        assert!(!refused.is_empty());
-        for connection in refused {
-            assert!(connection["end_reason"].as_str().unwrap().contains("efused"), "{connection}");
+    for place in [Place::Pod, Place::Peer] {
+        network.attestry_must(place, RULES);
+        for address in ["10.77.1.2", "fd77:1::2"] {
+            let end = ends.client_alone(&format!("{address} 7"));
+            assert!(end.ends_with(" reset"), "rules up to the {place:?}, {address}: {end}");
         }
-        verify(&sidecar.ledger);
     }
+    sidecars.iter_mut().for_each(Sidecar::stop);
+    let [at_service, at_client] = sidecars;
+    // The sidecar at the client reaches the other one, and learns of the failure by a reset: at once, or a moment later.
+    for connection in at_client.connections() {
+        let reason = connection["local_reason"].as_str().unwrap_or("reset");
+        assert!(reason.contains("reset"), "{connection}");
+    }
+    assert_eq!((at_service.connections().len(), at_client.connections().len()), (4, 2));
+    for connection in at_service.connections() {
+        let reason = connection["local_reason"].as_str().unwrap();
+        assert!(reason.contains(":7: Connection refused"), "{connection}");
+    }
+    [at_service, at_client].iter().for_each(|sidecar| verify(&sidecar.ledger));
+}
+
+/// By its own service's address: out through the sidecar, to the node, which sends it back, and in through the sidecar.
+#[test]
+fn a_pod_that_calls_its_own_service_is_recorded_both_ways() {
+    let Some(network) = Network::make("redirect::own_service") else { return };
+    let ends = Ends::start(&network);
+    let mut pod = caller(&network, Place::Pod);
+    let mut have = |address: &str| {
+        pod.say(&format!("{address} http1"));
+        let server = ends.server.line(PATIENCE).split(' ').skip(2).collect::<Vec<_>>().join(" ");
+        (pod.line(PATIENCE), server)
+    };
+    let direct = have("10.96.0.10");
+    let mut sidecar = Sidecar::start(&network, Place::Pod, "");
+    network.attestry_must(Place::Pod, RULES);
+    // The last two stay within the pod.
+    for address in ["10.96.0.10", "fd96::10", "10.77.1.2", "::1"] {
+        assert_eq!(have(address), direct, "{address}");
+    }
+    sidecar.stop();
+    let mut ways: Vec<_> = sidecar
+        .connections()
+        .iter()
+        .map(|connection| format!("{} {}", connection["direction"], connection["original_destination"]))
+        .collect();
+    ways.sort();
+    let expected = [
+        r#""inbound" "10.77.1.2:5002""#,
+        r#""inbound" "[fd77:1::2]:5002""#,
+        r#""outbound" "10.96.0.10:5002""#,
+        r#""outbound" "[fd96::10]:5002""#,
+    ];
+    assert_eq!(ways, expected);
+    verify(&sidecar.ledger);
+}
+
+/// The service is killed with a connection open and bytes of it unread: without a sidecar the client gets a reset, and so it does with any.
+#[test]
+fn a_killed_service_resets_its_clients() {
+    let Some(network) = Network::make("redirect::killed") else { return };
+    let mut sidecars = Vec::new();
+    for place in [None, Some(Place::Pod), Some(Place::Peer)] {
+        sidecars.extend(place.map(|place| {
+            let sidecar = Sidecar::start(&network, place, "");
+            network.attestry_must(place, RULES);
+            sidecar
+        }));
+        let mut ends = Ends::start(&network);
+        for address in ["10.96.0.10", "fd96::10"] {
+            ends.client.say(&format!("{address} killed"));
+            assert_eq!(ends.server.line(PATIENCE), "holding");
+            ends.server.kill();
+            let end = ends.client.line(PATIENCE);
+            assert!(
+                end.starts_with("5:") && end.ends_with(" reset"),
+                "sidecars up to {place:?}, {address}: {end}"
+            );
+            ends.server = Ends::serve(&network);
+        }
+    }
+    sidecars.iter_mut().for_each(Sidecar::stop);
+    sidecars.iter().for_each(|sidecar| verify(&sidecar.ledger));
 }
 
 /// What the client dials, and where that is: the pod's address and port.
@@ -142,6 +213,10 @@ fn service(address: &str) -> (&str, bool) {
         "fd96::10" => ("fd77:1::2", true),
         own => (own, false),
     }
+}
+
+fn caller(network: &Network, place: Place) -> Process {
+    network.start(place, &format!("talk-call-{place:?}"), &["python3", &script("talk.py"), "call"])
 }
 
 /// The service and its client.
@@ -155,10 +230,19 @@ type Seen = BTreeMap<(String, String), (String, String)>;
 
 impl Ends {
     fn start(network: &Network) -> Self {
+        Self { server: Self::serve(network), client: caller(network, Place::Peer) }
+    }
+
+    fn serve(network: &Network) -> Process {
         let server = network.start(Place::Pod, "talk-serve", &["python3", &script("talk.py"), "serve"]);
         assert_eq!(server.line(PATIENCE), "ready");
-        let client = network.start(Place::Peer, "talk-call", &["python3", &script("talk.py"), "call"]);
-        Self { server, client }
+        server
+    }
+
+    /// What a client sees of a conversation in which no server takes part.
+    fn client_alone(&mut self, dial: &str) -> String {
+        self.client.say(dial);
+        self.client.line(PATIENCE)
     }
 
     /// Has every conversation under every address.
@@ -197,7 +281,7 @@ struct Sidecar {
 }
 
 impl Sidecar {
-    /// Starts it with both redirected listeners; `inbound` are further keys of that section, and with any of them it runs as root.
+    /// Starts it with both redirected listeners; `inbound` are further keys of that section, for which it gets one capability.
     fn start(network: &Network, place: Place, inbound: &str) -> Self {
         let folder = network.folder.path().join(format!("sidecar-{place:?}"));
         let _ = fs::remove_dir_all(&folder);
@@ -210,29 +294,12 @@ impl Sidecar {
         fs::write(&config, text).unwrap();
         let folder = folder.to_str().unwrap();
         network.sh(Place::Node, &format!("chmod 755 {folder}/.. && chown -R {UID} {folder}"));
-        let user = if inbound.is_empty() {
-            vec![
-                "setpriv",
-                "--reuid",
-                UID,
-                "--regid",
-                UID,
-                "--clear-groups",
-                "--inh-caps=-all",
-                "--bounding-set=-all",
-            ]
+        let capabilities: &[_] = if inbound.is_empty() {
+            &["--inh-caps=-all", "--bounding-set=-all"]
         } else {
-            vec![
-                "setpriv",
-                "--reuid",
-                UID,
-                "--regid",
-                UID,
-                "--clear-groups",
-                "--inh-caps=+net_admin",
-                "--ambient-caps=+net_admin",
-            ]
+            &["--inh-caps=-all,+net_admin", "--ambient-caps=-all,+net_admin"]
         };
+        let user = [&["setpriv", "--reuid", UID, "--regid", UID, "--clear-groups"], capabilities].concat();
         let run = [&user[..], &[program(), "run", "--config", config.to_str().unwrap()]].concat();
         let process = network.start(place, &format!("sidecar-{place:?}"), &run);
         process.line_after("listening on [::]:15006", PATIENCE);
@@ -248,21 +315,9 @@ impl Sidecar {
 
     /// What `attestry connections` lists.
     fn connections(&self) -> Vec<Value> {
-        let output = crate::support::sidecar::attestry(&[
-            "connections",
-            "--ledger",
-            self.ledger.to_str().unwrap(),
-            "-o",
-            "jsonl",
-        ]);
-        let text = crate::network::said(&output).unwrap();
+        let output = attestry(&["connections", "--ledger", self.ledger.to_str().unwrap(), "-o", "jsonl"]);
+        let text = said(&output).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    /// What `attestry tail` prints of the whole ledger, to look for notices in.
-    fn notices(&self) -> String {
-        let output = crate::support::sidecar::attestry(&["tail", "--help"]);
-        crate::network::said(&output).unwrap()
     }
 
     /// Each conversation is in the ledger once for each address, with what the client dialled there, and the ledger is intact.
@@ -284,7 +339,7 @@ impl Sidecar {
             assert_eq!(connection["direction"], direction, "{connection}");
             assert_eq!(connection["interception"], interception, "{connection}");
             let original = connection["original_destination"].as_str().unwrap().to_owned();
-            found.push((original, connection["found"][0]["protocol"].as_str().unwrap_or("-").to_owned()));
+            found.push((original, connection["protocols"][0]["protocol"].as_str().unwrap_or("-").to_owned()));
         }
         expected.sort();
         found.sort();

@@ -17,7 +17,7 @@ import sys
 import threading
 
 PORTS = {"grpc": 5001, "http1": 5002, "greeting": 5003, "half-close": 5004, "bulk": 5005, "server-reset": 5006,
-         "client-reset": 5007}
+         "client-reset": 5007, "killed": 5008}
 WAIT_SECONDS_MAX = 20
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 BULK_BYTES = 2 * 1024 * 1024
@@ -187,10 +187,28 @@ def call_client_reset(talk):
     talk.reset()
 
 
+def serve_killed(talk):
+    """Waits to be killed, with bytes in the socket that nobody has read: then the kernel resets the connection."""
+    talk.until(b"\n")
+    talk.send(b"\x02held")
+    talk.sock.recv(6, socket.MSG_PEEK | socket.MSG_WAITALL)
+    print("holding", flush=True)
+    threading.Event().wait()
+
+
+def call_killed(talk):
+    talk.send(b"\x01hold me\n")
+    talk.take(5)
+    talk.send(b"unread")
+    talk.rest()
+
+
 SERVE = {"grpc": serve_grpc, "http1": serve_http1, "greeting": serve_greeting, "half-close": serve_half_close,
-         "bulk": lambda talk: both_ways(talk, 1), "server-reset": serve_server_reset, "client-reset": serve_client_reset}
+         "bulk": lambda talk: both_ways(talk, 1), "server-reset": serve_server_reset, "client-reset": serve_client_reset,
+         "killed": serve_killed}
 CALL = {"grpc": call_grpc, "http1": call_http1, "greeting": call_greeting, "half-close": call_half_close,
-        "bulk": lambda talk: both_ways(talk, 2), "server-reset": call_server_reset, "client-reset": call_client_reset}
+        "bulk": lambda talk: both_ways(talk, 2), "server-reset": call_server_reset, "client-reset": call_client_reset,
+        "killed": call_killed}
 
 
 def have(sock, conversation):
@@ -233,8 +251,8 @@ def call(host, name):
         sock = socket.create_connection((host, PORTS.get(name) or int(name)), WAIT_SECONDS_MAX)
     except ConnectionRefusedError:
         return "0 refused"
-    except OSError as error:
-        return f"0 {error}"
+    except ConnectionError:
+        return "0 reset"
     return have(sock, CALL.get(name, Talk.rest))
 
 

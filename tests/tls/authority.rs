@@ -36,7 +36,8 @@ pub(crate) struct Wanted<'a> {
 }
 
 const LEAF: &str = "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\n";
-const AUTHORITY: &str = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n";
+const AUTHORITY: &str =
+    "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n";
 
 impl Default for Wanted<'_> {
     fn default() -> Self {
@@ -49,17 +50,39 @@ impl Authority {
     pub(crate) fn new(folder: &Path, name: &str) -> Self {
         let folder = prepare(folder, name);
         let (certificate, key) = (folder.join("root.pem"), folder.join("root.key"));
-        openssl(&folder, &[
-            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30", "-subj",
-            &format!("/O=attestry tests/CN={name}"), "-config", "ca.cnf", "-extensions", "authority", "-keyout", "root.key", "-out",
-            "root.pem",
-        ]);
+        openssl(
+            &folder,
+            &[
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-days",
+                "30",
+                "-subj",
+                &format!("/O=attestry tests/CN={name}"),
+                "-config",
+                "ca.cnf",
+                "-extensions",
+                "authority",
+                "-keyout",
+                "root.key",
+                "-out",
+                "root.pem",
+            ],
+        );
         Self { folder, certificate, key }
     }
 
     /// An authority that this one has issued a certificate for.
     pub(crate) fn intermediate(&self, name: &str) -> Self {
-        let issued = self.issue(name, &Wanted { subject: &format!("/CN={name}"), extensions: AUTHORITY, ..Wanted::default() });
+        let issued = self.issue(
+            name,
+            &Wanted { subject: &format!("/CN={name}"), extensions: AUTHORITY, ..Wanted::default() },
+        );
         let folder = prepare(&self.folder, &format!("{name}-authority"));
         let (certificate, key) = (folder.join("root.pem"), folder.join("root.key"));
         fs::copy(&issued.certificate, &certificate).unwrap();
@@ -71,15 +94,46 @@ impl Authority {
     pub(crate) fn issue(&self, file: &str, wanted: &Wanted<'_>) -> Issued {
         let (certificate, key) = (format!("{file}.pem"), format!("{file}.key"));
         let (request, extensions) = (format!("{file}.csr"), format!("{file}.ext"));
-        let names = if wanted.names.is_empty() { String::new() } else { format!("subjectAltName={}\n", wanted.names) };
+        let names = if wanted.names.is_empty() {
+            String::new()
+        } else {
+            format!("subjectAltName={}\n", wanted.names)
+        };
         fs::write(self.folder.join(&extensions), format!("{}{names}", wanted.extensions)).unwrap();
-        openssl(&self.folder, &[
-            "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-config", "ca.cnf", "-subj",
-            wanted.subject, "-keyout", &key, "-out", &request,
-        ]);
+        openssl(
+            &self.folder,
+            &[
+                "req",
+                "-new",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-config",
+                "ca.cnf",
+                "-subj",
+                wanted.subject,
+                "-keyout",
+                &key,
+                "-out",
+                &request,
+            ],
+        );
         let mut sign = vec![
-            "ca", "-batch", "-notext", "-config", "ca.cnf", "-in", &request, "-out", &certificate, "-extfile", &extensions,
-            "-startdate", "20200101000000Z",
+            "ca",
+            "-batch",
+            "-notext",
+            "-config",
+            "ca.cnf",
+            "-in",
+            &request,
+            "-out",
+            &certificate,
+            "-extfile",
+            &extensions,
+            "-startdate",
+            "20200101000000Z",
         ];
         sign.extend(wanted.not_after.map(|end| ["-enddate", end]).into_iter().flatten());
         openssl(&self.folder, &sign);
@@ -100,7 +154,10 @@ impl Authority {
     /// The list of what is revoked so far, `revoked` included.
     pub(crate) fn revoke(&self, revoked: &[&Issued]) -> PathBuf {
         for issued in revoked {
-            openssl(&self.folder, &["ca", "-batch", "-config", "ca.cnf", "-revoke", issued.certificate.to_str().unwrap()]);
+            openssl(
+                &self.folder,
+                &["ca", "-batch", "-config", "ca.cnf", "-revoke", issued.certificate.to_str().unwrap()],
+            );
         }
         openssl(&self.folder, &["ca", "-batch", "-config", "ca.cnf", "-gencrl", "-out", "crl.pem"]);
         self.folder.join("crl.pem")

@@ -30,7 +30,10 @@ fn calls_over_tls_are_recorded_with_who_made_them() {
     assert_eq!(sessions.len(), 2);
     for (tls, version) in sessions.iter().zip(["TLSv1.3", "TLSv1.2"]) {
         assert_eq!((tls.side(), tls.terminated, tls.version.as_str()), (v1::Side::Client, true, version));
-        assert_eq!((tls.server_name.as_str(), tls.alpn.as_str(), tls.failure.as_str()), ("a.example", "h2", ""));
+        assert_eq!(
+            (tls.server_name.as_str(), tls.alpn.as_str(), tls.failure.as_str()),
+            ("a.example", "h2", "")
+        );
         assert!(tls.ja4.starts_with(if version == "TLSv1.3" { "t13d" } else { "t12d" }), "{}", tls.ja4);
     }
     let peer = sessions[0].verified_peer.as_ref().unwrap();
@@ -45,9 +48,12 @@ fn calls_over_tls_are_recorded_with_who_made_them() {
 #[test]
 fn client_certificates_are_asked_for_and_judged() {
     let (scene, elsewhere) = (Scene::new(), tempfile::tempdir().unwrap());
-    let foreign = Authority::new(elsewhere.path(), "foreign").issue_for("foreigner", "URI:spiffe://example.org/client");
-    let expired = scene.authority.issue("expired", &Wanted { not_after: Some("20210101000000Z"), ..Wanted::default() });
-    let twofold = scene.authority.issue_for("twofold", "URI:spiffe://example.org/a,URI:spiffe://example.org/b");
+    let foreign =
+        Authority::new(elsewhere.path(), "foreign").issue_for("foreigner", "URI:spiffe://example.org/client");
+    let expired =
+        scene.authority.issue("expired", &Wanted { not_after: Some("20210101000000Z"), ..Wanted::default() });
+    let twofold =
+        scene.authority.issue_for("twofold", "URI:spiffe://example.org/a,URI:spiffe://example.org/b");
     let revoked = scene.authority.issue_for("revoked", "URI:spiffe://example.org/revoked");
     let list = scene.authority.revoke(&[&revoked]);
     let upstream = echo();
@@ -69,7 +75,8 @@ fn client_certificates_are_asked_for_and_judged() {
         for (number, (issued, expected)) in cases.into_iter().enumerate() {
             let expected = if mode == "none" { Ok("") } else { expected };
             let shown = issued.map(showing).unwrap_or_default();
-            let said = peers::ask(&scene, sidecar.addr, &[&["-servername", "a.example"], shown.as_slice()].concat());
+            let said =
+                peers::ask(&scene, sidecar.addr, &[&["-servername", "a.example"], shown.as_slice()].concat());
             let tls = wait_for_session(&sidecar, number);
             match expected {
                 Ok(id) => {
@@ -79,8 +86,16 @@ fn client_certificates_are_asked_for_and_judged() {
                     assert_eq!(tls.verified_peer.unwrap_or_default().spiffe_id, id);
                 }
                 Err(part) => {
-                    assert!(!said.out.contains("reversed") && said.errors.contains("alert number"), "{mode} {shown:?}: {}", said.errors);
-                    assert!(tls.failure.contains(part) && tls.verified_peer.is_none(), "{mode} {shown:?}: {}", tls.failure);
+                    assert!(
+                        !said.out.contains("reversed") && said.errors.contains("alert number"),
+                        "{mode} {shown:?}: {}",
+                        said.errors
+                    );
+                    assert!(
+                        tls.failure.contains(part) && tls.verified_peer.is_none(),
+                        "{mode} {shown:?}: {}",
+                        tls.failure
+                    );
                 }
             }
         }
@@ -115,7 +130,8 @@ fn a_listener_that_requires_tls_refuses_what_is_none() {
     assert!(!matches!(std::io::Read::read(&mut plain, &mut [0; 64]), Ok(1..)), "nothing may be answered");
     sidecar.stop();
     sidecar.verify();
-    let refused = events(&sidecar.ledger_dir).into_iter().find(|event| event.r#type() == Type::NotReadable).unwrap();
+    let refused =
+        events(&sidecar.ledger_dir).into_iter().find(|event| event.r#type() == Type::NotReadable).unwrap();
     assert!(refused.reason.contains("does not speak TLS"), "{}", refused.reason);
 }
 
@@ -138,9 +154,14 @@ fn clients_that_cannot_be_served_are_told_why() {
     let said = peers::ask(&scene, sidecar.addr, &[]);
     assert!(said.out.contains("reversed") && said.alpn().is_none(), "{}", said.out);
     sidecar.stop();
-    let found: Vec<_> = events(&sidecar.ledger_dir).into_iter().filter(|event| event.r#type() == Type::Protocol).collect();
+    let found: Vec<_> =
+        events(&sidecar.ledger_dir).into_iter().filter(|event| event.r#type() == Type::Protocol).collect();
     assert_eq!(found.len(), 1);
-    assert_eq!(found[0].protocol(), WireProtocol::Opaque, "what is inside is found out by itself, not by ALPN");
+    assert_eq!(
+        found[0].protocol(),
+        WireProtocol::Opaque,
+        "what is inside is found out by itself, not by ALPN"
+    );
     assert_eq!(sessions_with(&sidecar.ledger_dir, v1::Side::Client).len(), 3);
 }
 
@@ -153,7 +174,11 @@ pub(super) fn echo() -> std::net::SocketAddr {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             std::thread::spawn(move || {
-                for line in BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok).take_while(|line| line != "CLOSE") {
+                for line in BufReader::new(stream.try_clone().unwrap())
+                    .lines()
+                    .map_while(Result::ok)
+                    .take_while(|line| line != "CLOSE")
+                {
                     let answer: String = line.chars().rev().collect();
                     writeln!(stream, "{answer}").unwrap();
                 }
@@ -169,7 +194,11 @@ fn the_upstream_chooses_for_the_client() {
     let scene = Scene::new();
     let answering = scene.authority.issue_for("upstream", "DNS:a.example,DNS:other.example");
     let authority = scene.authority.certificate.to_str().unwrap();
-    let server = Server::start(scene.folder.path(), &answering, &["-alpn", "http/1.1", "-CAfile", authority, "-Verify", "2"]);
+    let server = Server::start(
+        scene.folder.path(),
+        &answering,
+        &["-alpn", "http/1.1", "-CAfile", authority, "-Verify", "2"],
+    );
     let mut sidecar = scene
         .sidecar(server.addr)
         .set("proxy", "client_tls", "\"terminate\"")
@@ -189,15 +218,25 @@ fn the_upstream_chooses_for_the_client() {
     sidecar.stop();
     sidecar.verify();
 
-    let (clients, servers) =
-        (sessions_with(&sidecar.ledger_dir, v1::Side::Client), sessions_with(&sidecar.ledger_dir, v1::Side::Server));
+    let (clients, servers) = (
+        sessions_with(&sidecar.ledger_dir, v1::Side::Client),
+        sessions_with(&sidecar.ledger_dir, v1::Side::Server),
+    );
     assert_eq!((clients.len(), servers.len()), (4, 4));
     assert_eq!((servers[0].server_name.as_str(), servers[0].alpn.as_str()), ("a.example", "http/1.1"));
     assert_eq!(servers[0].alpn_offered, ["h2", "http/1.1"]);
     let upstream = servers[0].verified_peer.as_ref().unwrap();
     assert_eq!(upstream.subject_alternative_names, ["DNS:a.example", "DNS:other.example"]);
     assert_eq!(servers[2].failure, "the peer sent the alert no_application_protocol(120)");
-    assert!(clients[2].failure.starts_with("answered with the alert no_application_protocol(120)"), "{}", clients[2].failure);
+    assert!(
+        clients[2].failure.starts_with("answered with the alert no_application_protocol(120)"),
+        "{}",
+        clients[2].failure
+    );
     assert!(servers[3].failure.contains("not valid for name"), "{}", servers[3].failure);
-    assert!(clients[3].failure.starts_with("answered with the alert internal_error(80)"), "{}", clients[3].failure);
+    assert!(
+        clients[3].failure.starts_with("answered with the alert internal_error(80)"),
+        "{}",
+        clients[3].failure
+    );
 }

@@ -42,8 +42,11 @@ impl Client {
     pub(super) fn start(scene: &Scene, address: SocketAddr, arguments: &[&str]) -> Self {
         let mut command = Command::new("timeout");
         command.args([LIMIT_SECONDS, "openssl", "s_client", "-ign_eof", "-connect", &address.to_string()]);
-        command.args(["-CAfile", scene.authority.certificate.to_str().unwrap(), "-verify_return_error"]).args(arguments);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command
+            .args(["-CAfile", scene.authority.certificate.to_str().unwrap(), "-verify_return_error"])
+            .args(arguments);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdin = child.stdin.take().unwrap();
         Self { child, stdin }
     }
@@ -64,7 +67,12 @@ impl Client {
         let mut out = Vec::new();
         self.child.stdout.take().unwrap().read_to_end(&mut out).unwrap();
         let status = self.child.wait().unwrap();
-        assert_ne!(status.code(), Some(124), "s_client was not done within {LIMIT_SECONDS} s: {}", String::from_utf8_lossy(&out));
+        assert_ne!(
+            status.code(),
+            Some(124),
+            "s_client was not done within {LIMIT_SECONDS} s: {}",
+            String::from_utf8_lossy(&out)
+        );
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Said { out: text(out), errors: text(errors.join().unwrap()), succeeded: status.success() }
     }
@@ -92,12 +100,16 @@ impl Server {
     pub(super) fn start(folder: &Path, issued: &Issued, arguments: &[&str]) -> Self {
         let mut command = Command::new("openssl");
         command.args(["s_server", "-accept", "127.0.0.1:0", "-rev"]);
-        command.args(["-cert", issued.certificate.to_str().unwrap(), "-key", issued.key.to_str().unwrap()]).args(arguments);
+        command
+            .args(["-cert", issued.certificate.to_str().unwrap(), "-key", issued.key.to_str().unwrap()])
+            .args(arguments);
         let errors = File::create(folder.join("s_server.stderr")).unwrap();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // "ACCEPT 127.0.0.1:41234": the port that it was given.
-        let addr = lines.find_map(|line| line.unwrap().strip_prefix("ACCEPT ").map(|text| text.parse().unwrap())).unwrap();
+        let addr = lines
+            .find_map(|line| line.unwrap().strip_prefix("ACCEPT ").map(|text| text.parse().unwrap()))
+            .unwrap();
         thread::spawn(move || lines.for_each(drop));
         Self { addr, child }
     }

@@ -81,7 +81,11 @@ fn certificates_are_replaced_under_open_streams() {
     sidecar.stop();
     sidecar.verify();
     let told = notices(&sidecar.ledger_dir);
-    assert!(told[1].reason.contains("the private key does not belong to the certificate"), "{}", told[1].reason);
+    assert!(
+        told[1].reason.contains("the private key does not belong to the certificate"),
+        "{}",
+        told[1].reason
+    );
     assert!(sidecar.stderr().contains("new credentials are refused"));
 }
 
@@ -93,7 +97,10 @@ pub(super) fn wait_for(ledger: &Path, expected: &[Type]) {
         if found == expected {
             return;
         }
-        assert!(found.len() <= expected.len() && Instant::now() < end, "the ledger has {found:?}, not {expected:?}");
+        assert!(
+            found.len() <= expected.len() && Instant::now() < end,
+            "the ledger has {found:?}, not {expected:?}"
+        );
         std::thread::yield_now();
     }
 }

@@ -3,8 +3,8 @@
 use attestry::generated::demo_v1::accounts_client::AccountsClient;
 use attestry::generated::demo_v1::accounts_server::{Accounts, AccountsServer};
 use attestry::generated::demo_v1::{
-    DepositRequest, DepositResponse, GetBalanceRequest, GetBalanceResponse, StatementLine, StatementRequest, TransferRequest,
-    TransferResponse,
+    DepositRequest, DepositResponse, GetBalanceRequest, GetBalanceResponse, StatementLine, StatementRequest,
+    TransferRequest, TransferResponse,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
@@ -29,9 +29,14 @@ pub(super) fn start() -> SocketAddr {
     let (ready, address) = channel();
     thread::spawn(move || {
         run(async move {
-            let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap().with_nodelay(Some(true));
+            let incoming =
+                TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap().with_nodelay(Some(true));
             ready.send(incoming.local_addr().unwrap()).unwrap();
-            Server::builder().add_service(AccountsServer::new(Bank)).serve_with_incoming(incoming).await.unwrap();
+            Server::builder()
+                .add_service(AccountsServer::new(Bank))
+                .serve_with_incoming(incoming)
+                .await
+                .unwrap();
         });
     });
     address.recv_timeout(BOUND).unwrap()
@@ -75,8 +80,19 @@ pub(super) async fn plaintext(address: SocketAddr) -> Client {
 /// A client whose bytes OpenSSL carries in TLS with ALPN h2.
 pub(super) async fn over_tls(scene: &Scene, address: SocketAddr, arguments: &[&str]) -> Client {
     let mut command = Command::new("openssl");
-    command.args(["s_client", "-quiet", "-connect", &address.to_string(), "-servername", "a.example", "-alpn", "h2"]);
-    command.args(["-CAfile", scene.authority.certificate.to_str().unwrap(), "-verify_return_error"]).args(arguments);
+    command.args([
+        "s_client",
+        "-quiet",
+        "-connect",
+        &address.to_string(),
+        "-servername",
+        "a.example",
+        "-alpn",
+        "h2",
+    ]);
+    command
+        .args(["-CAfile", scene.authority.certificate.to_str().unwrap(), "-verify_return_error"])
+        .args(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     let mut child = Some(command);
     let connector = tower::service_fn(move |_| {
@@ -95,7 +111,8 @@ pub(super) async fn over_tls(scene: &Scene, address: SocketAddr, arguments: &[&s
 
 /// One call of each shape that a test needs, checked.
 pub(super) async fn calls(client: &mut Client) {
-    let balance = client.get_balance(GetBalanceRequest { account: "alice".into() }).await.unwrap().into_inner();
+    let balance =
+        client.get_balance(GetBalanceRequest { account: "alice".into() }).await.unwrap().into_inner();
     assert_eq!(balance.cents, 5);
     let missing = client.get_balance(GetBalanceRequest { account: "nobody".into() }).await.unwrap_err();
     assert_eq!((missing.code(), missing.message()), (tonic::Code::NotFound, "no account nobody"));
@@ -120,7 +137,10 @@ impl Accounts for Bank {
     type StatementStream = BoxStream<'static, Result<StatementLine, Status>>;
     type TransferStream = BoxStream<'static, Result<TransferResponse, Status>>;
 
-    async fn get_balance(&self, request: Request<GetBalanceRequest>) -> Result<Response<GetBalanceResponse>, Status> {
+    async fn get_balance(
+        &self,
+        request: Request<GetBalanceRequest>,
+    ) -> Result<Response<GetBalanceResponse>, Status> {
         let account = request.into_inner().account;
         if account == "nobody" {
             return Err(Status::not_found("no account nobody"));
@@ -128,16 +148,27 @@ impl Accounts for Bank {
         Ok(Response::new(GetBalanceResponse { account, cents: 5 }))
     }
 
-    async fn deposit(&self, _: Request<Streaming<DepositRequest>>) -> Result<Response<DepositResponse>, Status> {
+    async fn deposit(
+        &self,
+        _: Request<Streaming<DepositRequest>>,
+    ) -> Result<Response<DepositResponse>, Status> {
         Err(Status::unimplemented("not used"))
     }
 
-    async fn statement(&self, _: Request<StatementRequest>) -> Result<Response<Self::StatementStream>, Status> {
+    async fn statement(
+        &self,
+        _: Request<StatementRequest>,
+    ) -> Result<Response<Self::StatementStream>, Status> {
         Err(Status::unimplemented("not used"))
     }
 
-    async fn transfer(&self, request: Request<Streaming<TransferRequest>>) -> Result<Response<Self::TransferStream>, Status> {
-        let answers = request.into_inner().map(|request| Ok(TransferResponse { accepted: true, reason: request?.from }));
+    async fn transfer(
+        &self,
+        request: Request<Streaming<TransferRequest>>,
+    ) -> Result<Response<Self::TransferStream>, Status> {
+        let answers = request
+            .into_inner()
+            .map(|request| Ok(TransferResponse { accepted: true, reason: request?.from }));
         Ok(Response::new(answers.boxed()))
     }
 }

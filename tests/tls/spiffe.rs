@@ -17,7 +17,8 @@ fn sidecars_of_two_trust_domains_speak_with_each_other() {
     let (near_id, far_id) = ("spiffe://near.org/client", "spiffe://far.org/server");
     let client = near_root.issue_for("client", &format!("URI:{near_id}"));
     let server = far_root.issue_for("server", &format!("URI:{far_id}"));
-    let (near_agent, far_agent) = (Agent::start(&folder.path().join("near.sock")), Agent::start(&folder.path().join("far.sock")));
+    let (near_agent, far_agent) =
+        (Agent::start(&folder.path().join("near.sock")), Agent::start(&folder.path().join("far.sock")));
     near_agent.answer(svid(near_id, &client, &near_root, &[("spiffe://far.org", &far_root)]));
     // Not registered yet when its sidecar starts: that is waited for.
     let given = svid(far_id, &server, &far_root, &[("spiffe://near.org", &near_root)]);
@@ -69,7 +70,8 @@ fn sidecars_of_two_trust_domains_speak_with_each_other() {
     right.verify();
     assert_eq!(callers(&far.ledger_dir), [near_id]);
     let served = sessions(&far.ledger_dir);
-    let failures: Vec<&str> = served.iter().map(|tls| tls.failure.as_str()).filter(|failure| !failure.is_empty()).collect();
+    let failures: Vec<&str> =
+        served.iter().map(|tls| tls.failure.as_str()).filter(|failure| !failure.is_empty()).collect();
     assert!(failures.iter().any(|failure| failure.contains("UnknownIssuer")), "{failures:?}");
     assert_eq!(served[0].verified_peer.as_ref().unwrap().root_subject, "CN=near,O=attestry tests");
     let told = notices(&far.ledger_dir);
@@ -83,7 +85,12 @@ fn an_absent_agent_is_waited_for_and_then_named() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("nobody.sock");
     let begin = std::time::Instant::now();
-    let error = Credentials::load(Options { source: Source::Spiffe { socket: socket.clone() }, alpn: Vec::new() }).unwrap_err();
-    assert!(matches!(&error, CredentialsError::WorkloadApi { socket: named, .. } if *named == socket.display().to_string()), "{error}");
+    let error =
+        Credentials::load(Options { source: Source::Spiffe { socket: socket.clone() }, alpn: Vec::new() })
+            .unwrap_err();
+    assert!(
+        matches!(&error, CredentialsError::WorkloadApi { socket: named, .. } if *named == socket.display().to_string()),
+        "{error}"
+    );
     assert!(begin.elapsed() < Duration::from_secs(60));
 }

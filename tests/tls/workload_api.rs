@@ -56,7 +56,11 @@ impl Agent {
             service::run(async move {
                 let connections = UnixListenerStream::new(UnixListener::from_std(listener).unwrap());
                 let api = Api { answers };
-                tonic::transport::Server::builder().add_service(api).serve_with_incoming(connections).await.unwrap();
+                tonic::transport::Server::builder()
+                    .add_service(api)
+                    .serve_with_incoming(connections)
+                    .await
+                    .unwrap();
             });
         });
         Self { socket: socket.to_owned(), answer }
@@ -69,14 +73,21 @@ impl Agent {
 }
 
 /// One SVID, the authorities of its trust domain, and those of others.
-pub(super) fn svid(id: &str, issued: &Issued, own: &Authority, federated: &[(&str, &Authority)]) -> X509SvidResponse {
+pub(super) fn svid(
+    id: &str,
+    issued: &Issued,
+    own: &Authority,
+    federated: &[(&str, &Authority)],
+) -> X509SvidResponse {
     let svid = X509Svid {
         spiffe_id: id.to_owned(),
         x509_svid: der_of_certificate(&issued.certificate),
         x509_svid_key: der_of_key(&issued.key),
         bundle: der_of_certificate(&own.certificate),
     };
-    let bundles = federated.iter().map(|(domain, authority)| ((*domain).to_owned(), der_of_certificate(&authority.certificate)));
+    let bundles = federated
+        .iter()
+        .map(|(domain, authority)| ((*domain).to_owned(), der_of_certificate(&authority.certificate)));
     X509SvidResponse { svids: vec![svid], federated_bundles: bundles.collect() }
 }
 

@@ -1,6 +1,7 @@
 //! What stands in the entries of HTTP/1 connections, wherever their bytes were cut.
 
 use super::*;
+use crate::capture::stream::protocol_over_http2;
 use crate::capture::{Level, Redactor, Side};
 use crate::entry::{self, Body, PieceKind};
 use crate::generated::v1::{self, Protocol, connection_event::Type};
@@ -274,10 +275,12 @@ fn trailers_and_informational_responses_are_recorded() {
 #[test]
 fn what_a_chunk_carries_beside_its_data_is_recorded_too() {
     let request = "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;hidden\r\na\r\n0\r\n\r\n";
-    let script = [says(C, request)];
-    let wire = Wire::new(Level::RequestResponse, OnUnreadable::Forward).run(&script, usize::MAX);
-    assert_eq!(wire.seen[3..], ["> STRAY_FRAME extensions of a chunk"]);
-    seen(&script);
+    for piece in [1, 5, usize::MAX] {
+        let wire = Wire::new(Level::RequestResponse, OnUnreadable::Forward).run(&[says(C, request)], piece);
+        let (stray, call) = wire.seen.iter().partition::<Vec<_>, _>(|line| line.contains("STRAY_FRAME"));
+        assert_eq!(stray, ["> STRAY_FRAME extensions of a chunk"]);
+        assert_eq!(call[1..], ["1> HTTP CLIENT_MESSAGE 0: a end", "1> HTTP CLIENT_HALF_CLOSE"]);
+    }
 }
 
 #[test]
@@ -324,7 +327,6 @@ fn grpc_web_has_messages_and_grpc_over_http1_is_no_grpc() {
             never_indexed: false,
         }]
     };
-    use crate::capture::stream::protocol_over_http2;
     assert_eq!(protocol_over_http2(&fields(b"application/grpc+proto")), Protocol::Grpc);
     assert_eq!(protocol_over_http2(&fields(b"application/grpc-web")), Protocol::GrpcWeb);
     assert_eq!(protocol_over_http2(&fields(b"text/html")), Protocol::Http);

@@ -48,7 +48,12 @@ impl Volume {
 
     fn options(&self) -> Options {
         let at = |name: &str| Some(self.folder.join(name));
-        let files = Files { certificate: at("tls.crt"), key: at("tls.key"), authorities: at("ca.crt"), revocation: None };
+        let files = Files {
+            certificate: at("tls.crt"),
+            key: at("tls.key"),
+            authorities: at("ca.crt"),
+            revocation: None,
+        };
         Options { source: Source::Files(files), alpn: Vec::new() }
     }
 }
@@ -64,12 +69,13 @@ fn shown(credentials: &Credentials) -> Vec<u8> {
     let side = credentials.server(ClientCertificates::None).unwrap();
     let config = side.config();
     // The resolver asks nothing of the client, so a session in memory is enough.
-    let client = rustls::ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(std::sync::Arc::new(Anybody))
-        .with_no_client_auth();
+    let client =
+        rustls::ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(std::sync::Arc::new(Anybody))
+            .with_no_client_auth();
     let mut client = rustls::ClientConnection::new(client.into(), "a.example".try_into().unwrap()).unwrap();
     let mut server = rustls::ServerConnection::new(config).unwrap();
     for _ in 0..4 {
@@ -138,7 +144,8 @@ impl rustls::client::danger::ServerCertVerifier for Anybody {
 fn a_swapped_volume_is_taken_into_use_and_a_bad_one_is_not() {
     let folder = folder();
     let authority = Authority::new(folder.path(), "root");
-    let [first, second, third] = ["first", "second", "third"].map(|name| authority.issue_for(name, "DNS:a.example"));
+    let [first, second, third] =
+        ["first", "second", "third"].map(|name| authority.issue_for(name, "DNS:a.example"));
     let mut volume = Volume::new(&folder.path().join("volume"), &first, &authority);
     let credentials = Credentials::load(volume.options()).unwrap();
     let (watch, notices) = watch(&credentials);
@@ -152,7 +159,9 @@ fn a_swapped_volume_is_taken_into_use_and_a_bad_one_is_not() {
 
     // A key of another certificate, then nothing readable at all: each is told of, and the second set stays.
     let wrong = (fs::read(&third.certificate).unwrap(), fs::read(&first.key).unwrap());
-    for (certificate, part) in [(&wrong.0, "does not belong"), (&b"rubbish".to_vec(), "does not hold a certificate")] {
+    for (certificate, part) in
+        [(&wrong.0, "does not belong"), (&b"rubbish".to_vec(), "does not hold a certificate")]
+    {
         volume.swap(certificate, &wrong.1);
         let notice = notices.recv_timeout(BOUND).unwrap();
         assert_eq!(notice.r#type(), v1::notice::Type::CredentialsRefused);
@@ -164,7 +173,10 @@ fn a_swapped_volume_is_taken_into_use_and_a_bad_one_is_not() {
     assert_eq!(notices.recv_timeout(BOUND).unwrap().r#type(), v1::notice::Type::CredentialsLoaded);
     assert_eq!(shown(&credentials), der_of_certificate(&third.certificate));
     drop(watch);
-    assert!(notices.recv_timeout(BOUND).is_err(), "the sender goes with the watch, and has nothing more to say");
+    assert!(
+        notices.recv_timeout(BOUND).is_err(),
+        "the sender goes with the watch, and has nothing more to say"
+    );
 }
 
 /// What is in use must still be served: a set without the authorities that a listener needs is refused, although it is well-formed.
@@ -175,7 +187,11 @@ fn a_set_that_cannot_do_what_the_current_one_does_is_refused() {
     let issued = authority.issue_for("leaf", "DNS:a.example");
     let credentials = Credentials::load(options(&authority, Some(&issued), None)).unwrap();
     credentials.server(ClientCertificates::Required).unwrap();
-    let trustless = Files { certificate: Some(issued.certificate.clone()), key: Some(issued.key.clone()), ..Files::default() };
+    let trustless = Files {
+        certificate: Some(issued.certificate.clone()),
+        key: Some(issued.key.clone()),
+        ..Files::default()
+    };
     let material = crate::credentials::files::load(&trustless, &[]).unwrap();
     let refused = credentials.replace(material).unwrap_err().to_string();
     assert!(refused.contains("tls.authorities_file"), "{refused}");
@@ -187,7 +203,8 @@ fn a_set_that_cannot_do_what_the_current_one_does_is_refused() {
 fn files_that_are_replaced_one_by_one_are_one_set() {
     let folder = folder();
     let authority = Authority::new(folder.path(), "root");
-    let (first, second) = (authority.issue_for("first", "DNS:a.example"), authority.issue_for("second", "DNS:a.example"));
+    let (first, second) =
+        (authority.issue_for("first", "DNS:a.example"), authority.issue_for("second", "DNS:a.example"));
     let place = folder.path().join("place");
     fs::create_dir(&place).unwrap();
     let at = |name: &str| place.join(name);
@@ -210,12 +227,16 @@ fn files_that_are_replaced_one_by_one_are_one_set() {
 fn what_was_taken_before_a_change_stays_as_it_was() {
     let folder = folder();
     let authority = Authority::new(folder.path(), "root");
-    let (first, second) = (authority.issue_for("first", "DNS:a.example"), authority.issue_for("second", "DNS:a.example"));
+    let (first, second) =
+        (authority.issue_for("first", "DNS:a.example"), authority.issue_for("second", "DNS:a.example"));
     let credentials = Credentials::load(options(&authority, Some(&first), None)).unwrap();
     let before = credentials.server(ClientCertificates::Required).unwrap();
     let Source::Files(files) = options(&authority, Some(&second), None).source else { unreachable!() };
     assert!(credentials.replace(crate::credentials::files::load(&files, &[]).unwrap()).unwrap());
-    assert!(!credentials.replace(crate::credentials::files::load(&files, &[]).unwrap()).unwrap(), "the same is no change");
+    assert!(
+        !credentials.replace(crate::credentials::files::load(&files, &[]).unwrap()).unwrap(),
+        "the same is no change"
+    );
     let after = credentials.server(ClientCertificates::Required).unwrap();
     assert!(!std::sync::Arc::ptr_eq(&before.config(), &after.config()));
     let chain = [CertificateDer::from(der_of_certificate(&first.certificate))];

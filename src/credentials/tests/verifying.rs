@@ -70,16 +70,21 @@ fn a_client_is_described_as_its_certificate_says() {
     let credentials = load(&root, Some(&issued), None);
     let server = credentials.server(ClientCertificates::Required).unwrap();
     let client = credentials.client(Expect::Name).unwrap();
-    let (Some(peer), Some(host)) = shake_hands(&server, &client, "peer.example").unwrap() else { panic!("both have certificates") };
+    let (Some(peer), Some(host)) = shake_hands(&server, &client, "peer.example").unwrap() else {
+        panic!("both have certificates")
+    };
     assert_eq!(peer, host, "the same certificate says the same on both sides");
     assert_eq!(peer.spiffe_id, "spiffe://example.org/ns/a/sa/b");
-    assert_eq!(peer.subject_alternative_names, [
-        "DNS:peer.example",
-        "URI:spiffe://example.org/ns/a/sa/b",
-        "IP:10.0.0.1",
-        "IP:fd00::1",
-        "email:a@b.example",
-    ]);
+    assert_eq!(
+        peer.subject_alternative_names,
+        [
+            "DNS:peer.example",
+            "URI:spiffe://example.org/ns/a/sa/b",
+            "IP:10.0.0.1",
+            "IP:fd00::1",
+            "email:a@b.example",
+        ]
+    );
     assert_eq!(peer.subject, "CN=peer,OU=\\#1,O=Peers\\, Inc.");
     assert_eq!(peer.certificate_sha256, Sha256::digest(der_of_certificate(&issued.certificate)).to_vec());
     assert_eq!(peer.root_subject, "CN=root,O=attestry tests");
@@ -103,7 +108,10 @@ fn the_root_is_the_one_that_the_chain_ends_in() {
             authorities: Some(before.path().join("both.pem")),
             revocation: None,
         };
-        let options = crate::credentials::Options { source: crate::credentials::Source::Files(trusting), alpn: Vec::new() };
+        let options = crate::credentials::Options {
+            source: crate::credentials::Source::Files(trusting),
+            alpn: Vec::new(),
+        };
         let credentials = crate::credentials::Credentials::load(options).unwrap();
         let server = credentials.server(ClientCertificates::Required).unwrap();
         let outcome = shake_hands(&server, &credentials.client(Expect::Name).unwrap(), "a.example").unwrap();
@@ -116,7 +124,8 @@ fn the_root_is_the_one_that_the_chain_ends_in() {
 #[test]
 fn clients_are_taken_or_refused_as_the_listener_asks() {
     let (folder, elsewhere) = (folder(), folder());
-    let (root, foreign) = (Authority::new(folder.path(), "root"), Authority::new(elsewhere.path(), "foreign"));
+    let (root, foreign) =
+        (Authority::new(folder.path(), "root"), Authority::new(elsewhere.path(), "foreign"));
     let own = root.issue_for("own", "DNS:a.example");
     let expired = root.issue("expired", &Wanted { not_after: Some("20210101000000Z"), ..Wanted::default() });
     let revoked = root.issue_for("revoked", "DNS:r.example");
@@ -138,7 +147,10 @@ fn clients_are_taken_or_refused_as_the_listener_asks() {
             match (outcome, expected) {
                 (Ok((peer, _)), Ok(is_known)) => assert_eq!(peer.is_some(), is_known, "{who}, {mode:?}"),
                 (Err(reason), Err(part)) => {
-                    assert!(reason.starts_with("server: ") && reason.contains(part), "{who}, {mode:?}: {reason}");
+                    assert!(
+                        reason.starts_with("server: ") && reason.contains(part),
+                        "{who}, {mode:?}: {reason}"
+                    );
                 }
                 (outcome, expected) => panic!("{who}, {mode:?}: {outcome:?}, not {expected:?}"),
             }
@@ -156,13 +168,21 @@ fn revocation_reaches_as_far_as_its_list() {
     let below = intermediate.issue_for("below", "DNS:c.example");
     intermediate.append_to(&below);
     let both = folder.path().join("both.pem");
-    std::fs::write(&both, [&root, &second].map(|authority| std::fs::read(&authority.certificate).unwrap()).concat()).unwrap();
+    std::fs::write(
+        &both,
+        [&root, &second].map(|authority| std::fs::read(&authority.certificate).unwrap()).concat(),
+    )
+    .unwrap();
     let between = Issued { certificate: intermediate.certificate.clone(), key: below.key.clone() };
     let list = root.revoke(&[&between]);
     let with = |issued: &Issued, revocation: Option<std::path::PathBuf>| {
         let (certificate, key) = (Some(issued.certificate.clone()), Some(issued.key.clone()));
-        let files = crate::credentials::Files { certificate, key, authorities: Some(both.clone()), revocation };
-        let options = crate::credentials::Options { source: crate::credentials::Source::Files(files), alpn: Vec::new() };
+        let files =
+            crate::credentials::Files { certificate, key, authorities: Some(both.clone()), revocation };
+        let options = crate::credentials::Options {
+            source: crate::credentials::Source::Files(files),
+            alpn: Vec::new(),
+        };
         crate::credentials::Credentials::load(options).unwrap()
     };
     let server = with(&own, Some(list.clone())).server(ClientCertificates::Required).unwrap();
@@ -185,22 +205,31 @@ fn revocation_reaches_as_far_as_its_list() {
 #[test]
 fn a_server_must_be_who_was_asked_for() {
     let (folder, elsewhere) = (folder(), folder());
-    let (root, foreign) = (Authority::new(folder.path(), "root"), Authority::new(elsewhere.path(), "foreign"));
+    let (root, foreign) =
+        (Authority::new(folder.path(), "root"), Authority::new(elsewhere.path(), "foreign"));
     let id = "spiffe://example.org/server";
     let good = root.issue_for("good", &format!("DNS:a.example,IP:127.0.0.1,URI:{id}"));
-    let twofold = root.issue_for("twofold", &format!("DNS:a.example,URI:{id},URI:spiffe://example.org/other"));
+    let twofold =
+        root.issue_for("twofold", &format!("DNS:a.example,URI:{id},URI:spiffe://example.org/other"));
     let foreigner = foreign.issue_for("foreigner", &format!("DNS:a.example,URI:{id}"));
-    let expired =
-        root.issue("expired", &Wanted { names: &format!("URI:{id}"), not_after: Some("20210101000000Z"), ..Wanted::default() });
+    let expired = root.issue(
+        "expired",
+        &Wanted { names: &format!("URI:{id}"), not_after: Some("20210101000000Z"), ..Wanted::default() },
+    );
     let trusting = load(&root, None, None);
     let outcome = |issued: &Issued, whom: &Expect, name: &str| {
         let server = load(&root, Some(issued), None).server(ClientCertificates::None).unwrap();
-        shake_hands(&server, &trusting.client(whom.clone()).unwrap(), name).map(|(_, server)| server.unwrap().spiffe_id)
+        shake_hands(&server, &trusting.client(whom.clone()).unwrap(), name)
+            .map(|(_, server)| server.unwrap().spiffe_id)
     };
     assert_eq!(outcome(&good, &Expect::Name, "a.example").as_deref(), Ok(id));
     assert_eq!(outcome(&good, &Expect::Name, "127.0.0.1").as_deref(), Ok(id));
     assert_eq!(outcome(&good, &expect(id), "whatever.example").as_deref(), Ok(id));
-    assert_eq!(outcome(&twofold, &Expect::Name, "a.example").as_deref(), Ok(""), "two URI names are no SPIFFE id");
+    assert_eq!(
+        outcome(&twofold, &Expect::Name, "a.example").as_deref(),
+        Ok(""),
+        "two URI names are no SPIFFE id"
+    );
     for (issued, whom, name, part) in [
         (&good, Expect::Name, "b.example", "not valid for name"),
         (&good, expect("spiffe://example.org/another"), "a.example", "was expected"),
@@ -246,7 +275,8 @@ fn a_trust_domain_vouches_for_its_own() {
         ("own.org", &own, "URI:spiffe://own.org", "no SPIFFE id"),
     ] {
         let reason = outcome(domain, authority, names).unwrap_err();
-        let is_refused = reason.contains(part) || (part == "BadSignature" && reason.contains("UnknownIssuer"));
+        let is_refused =
+            reason.contains(part) || (part == "BadSignature" && reason.contains("UnknownIssuer"));
         assert!(reason.starts_with("server: ") && is_refused, "{names}: {reason}");
     }
     let unknown = material.client(expect("spiffe://nowhere.org/x")).unwrap_err().to_string();
@@ -266,7 +296,9 @@ fn a_signing_certificate_is_no_svid() {
     let us = root.issue_for("us", "URI:spiffe://own.org/us");
     let bundles = [("own.org", &root)];
     let server = spiffe("own.org", &us, &bundles).server(ClientCertificates::Required).unwrap();
-    let client = spiffe("own.org", &root.issue("signer", &wanted), &bundles).client(expect("spiffe://own.org/us")).unwrap();
+    let client = spiffe("own.org", &root.issue("signer", &wanted), &bundles)
+        .client(expect("spiffe://own.org/us"))
+        .unwrap();
     let reason = shake_hands(&server, &client, "us.example").unwrap_err();
     assert!(reason.contains("may sign"), "{reason}");
 }
@@ -277,7 +309,8 @@ fn the_description_of_a_peer_fits_an_entry() {
     let folder = folder();
     let root = Authority::new(folder.path(), "root");
     let long = format!("URI:https://{}.example/{}", "a".repeat(60), "b".repeat(3_000));
-    let names: Vec<String> = (0..200).map(|number| format!("DNS:{number}.{}.example", "c".repeat(60))).collect();
+    let names: Vec<String> =
+        (0..200).map(|number| format!("DNS:{number}.{}.example", "c".repeat(60))).collect();
     let issued = root.issue_for("leaf", &format!("{long},{}", names.join(",")));
     let credentials = load(&root, Some(&issued), None);
     let server = credentials.server(ClientCertificates::Required).unwrap();
@@ -285,6 +318,8 @@ fn the_description_of_a_peer_fits_an_entry() {
     let (peer, _) = shake_hands(&server, &credentials.client(Expect::Name).unwrap(), &name).unwrap();
     let peer = peer.unwrap();
     assert_eq!(peer.subject_alternative_names.len(), 64);
-    assert!(peer.subject_alternative_names[0].len() <= 2_048 && peer.subject_alternative_names[0].ends_with('…'));
+    assert!(
+        peer.subject_alternative_names[0].len() <= 2_048 && peer.subject_alternative_names[0].ends_with('…')
+    );
     assert!(prost::Message::encoded_len(&peer) < 32 * 1024);
 }

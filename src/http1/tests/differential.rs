@@ -12,6 +12,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use proptest::prelude::*;
 use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::rc::Rc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -125,7 +126,7 @@ proptest! {
     ) {
         let mut bytes = String::new();
         for (number, (method, minor, fields, body)) in requests.iter().enumerate() {
-            bytes.push_str(&format!("{method} /{number} HTTP/1.{}\r\n{}\r\n{body}", 1 - minor, fields.concat()));
+            let _ = write!(bytes, "{method} /{number} HTTP/1.{}\r\n{}\r\n{body}", 1 - minor, fields.concat());
         }
         let (here, by_hyper) = both(bytes.as_bytes());
         for (here, by_hyper) in here.iter().zip(&by_hyper) {

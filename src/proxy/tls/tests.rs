@@ -84,7 +84,12 @@ async fn read_hello(tcp: &TcpStream) -> (Vec<u8>, ClientHello) {
 type Shaken = Result<(TlsLink, v1::Tls), TlsFailed>;
 
 /// Both sides' handshakes: the server's outcome, then the client's.
-async fn shake_hands(server: &ServerSide, client: &ClientSide, offered: &[&[u8]], served: &[&[u8]]) -> (Shaken, Shaken) {
+async fn shake_hands(
+    server: &ServerSide,
+    client: &ClientSide,
+    offered: &[&[u8]],
+    served: &[&[u8]],
+) -> (Shaken, Shaken) {
     let names = |names: &[&[u8]]| names.iter().map(|name| name.to_vec()).collect::<Vec<_>>();
     let (near, far) = sockets().await;
     let served = names(served);

@@ -46,7 +46,9 @@ final class PeerServer {
   }
 
   /** The caller has gone. */
-  private static final class Gone extends Exception {}
+  private static final class Gone extends Exception {
+    private static final long serialVersionUID = 1;
+  }
 
   /** What a call does between its first request and its end. */
   private interface Body {
@@ -218,6 +220,7 @@ final class PeerServer {
     private volatile boolean isGone;
     private volatile CallState state;
     private boolean hasSentHeaders;
+    private boolean hasHalfClosed;
     private Request plan = Request.getDefaultInstance();
     private long messages;
     private long bytes;
@@ -278,12 +281,16 @@ final class PeerServer {
 
     /** The next request; none after the half-close. */
     Request next() throws Gone, InterruptedException {
+      if (hasHalfClosed) {
+        return null;
+      }
       call.request(1);
       Object event = events.take();
       if (event == GONE) {
         throw new Gone();
       }
       if (event == HALF_CLOSE) {
+        hasHalfClosed = true;
         return null;
       }
       Request request = (Request) event;

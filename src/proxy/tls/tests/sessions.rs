@@ -17,12 +17,20 @@ fn failure(shaken: Shaken) -> v1::Tls {
 fn both_sides_record_what_was_agreed() {
     let scene = Scene::new();
     run(async {
-        let (server, client) = (scene.server_side(ClientCertificates::Required), scene.client_side(Expect::Name));
-        let (server, client) = shake_hands(&server, &client, &[b"http/1.1", b"h2"], &[b"h2", b"http/1.1"]).await;
+        let (server, client) =
+            (scene.server_side(ClientCertificates::Required), scene.client_side(Expect::Name));
+        let (server, client) =
+            shake_hands(&server, &client, &[b"http/1.1", b"h2"], &[b"h2", b"http/1.1"]).await;
         let (server, client) = (server.unwrap().1, client.unwrap().1);
-        for (tls, side, peer) in [(&server, v1::Side::Client, "client"), (&client, v1::Side::Server, "server")] {
+        for (tls, side, peer) in
+            [(&server, v1::Side::Client, "client"), (&client, v1::Side::Server, "server")]
+        {
             assert_eq!((tls.side(), tls.terminated, tls.version.as_str()), (side, true, "TLSv1.3"));
-            assert_eq!((tls.server_name.as_str(), tls.alpn.as_str()), ("a.example", "h2"), "the server's order decides");
+            assert_eq!(
+                (tls.server_name.as_str(), tls.alpn.as_str()),
+                ("a.example", "h2"),
+                "the server's order decides"
+            );
             assert_eq!(tls.alpn_offered, ["http/1.1", "h2"]);
             assert!(tls.cipher_suite.starts_with("TLS_AES_"), "{}", tls.cipher_suite);
             assert_eq!(tls.verified_peer.as_ref().unwrap().spiffe_id, format!("spiffe://example.org/{peer}"));
@@ -84,9 +92,13 @@ fn a_client_is_refused_with_the_alert_that_the_upstream_gave() {
             let (_, hello) = read_hello(&far).await;
             refuse(far, &hello, AlertDescription::UnrecognisedName, "the upstream said so").await
         };
-        let (refused, client) = tokio::join!(refusing, originate(near, &client, "a.example", Vec::new(), LIMIT));
+        let (refused, client) =
+            tokio::join!(refusing, originate(near, &client, "a.example", Vec::new(), LIMIT));
         assert_eq!(failure(client).failure, "the peer sent the alert unrecognised_name(112)");
-        assert_eq!(refused.tls.failure, "answered with the alert unrecognised_name(112): the upstream said so");
+        assert_eq!(
+            refused.tls.failure,
+            "answered with the alert unrecognised_name(112): the upstream said so"
+        );
         assert_eq!((refused.tls.server_name.as_str(), refused.tls.side()), ("a.example", v1::Side::Client));
     });
 }
@@ -105,7 +117,10 @@ fn handshakes_end_by_themselves() {
         let failed = failure(originate(near, &client, "a.example", Vec::new(), LIMIT).await).failure;
         assert!(failed == "the peer ended the connection" || failed.contains("reset"), "{failed}");
         let (near, mut far) = sockets().await;
-        let (failed, _) = tokio::join!(originate(near, &client, "a.example", Vec::new(), LIMIT), far.write_all(b"SSH-2.0-x\r\n"));
+        let (failed, _) = tokio::join!(
+            originate(near, &client, "a.example", Vec::new(), LIMIT),
+            far.write_all(b"SSH-2.0-x\r\n")
+        );
         assert!(failure(failed).failure.contains("corrupt message"));
         let (near, _far) = sockets().await;
         let failed = failure(originate(near, &client, "not a name", Vec::new(), LIMIT).await).failure;
@@ -125,8 +140,12 @@ fn bytes_go_both_ways_as_they_are() {
             link.shutdown_write();
             poll_fn(|cx| link.poll_flush(cx)).await.unwrap();
         };
-        let ((), (), at_server, at_client) =
-            tokio::join!(send(&client, &up), send(&server, &down), read_to_end(&server), read_to_end(&client));
+        let ((), (), at_server, at_client) = tokio::join!(
+            send(&client, &up),
+            send(&server, &down),
+            read_to_end(&server),
+            read_to_end(&client)
+        );
         assert!(at_server.unwrap() == up && at_client.unwrap() == down);
         assert!(!server.ended_without_close_notify() && !client.ended_without_close_notify());
         let refused = client.try_write_vectored(&[IoSlice::new(b"x")]).unwrap_err();
@@ -171,7 +190,12 @@ fn damage_comes_behind_what_was_good() {
     run(async {
         let (server, client) = links(&scene).await;
         write_all(&client, b"good").await.unwrap();
-        client.tcp().try_write(&[0x17, 3, 3, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]).unwrap();
+        client
+            .tcp()
+            .try_write(&[
+                0x17, 3, 3, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,
+            ])
+            .unwrap();
         let mut buffer = BytesMut::new();
         assert_eq!(read_some(&server, &mut buffer).await.unwrap(), 4);
         let error = read_some(&server, &mut buffer).await.unwrap_err();
@@ -221,10 +245,12 @@ fn what_the_session_holds_is_ready() {
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
             }
         }
-        assert!(poll_fn(|cx| Poll::Ready(server.poll_read_ready(cx).is_pending())).await || {
-            // A socket that was just emptied may still count as ready once.
-            server.try_read(&mut buffer).unwrap_err().kind() == io::ErrorKind::WouldBlock
-        });
+        assert!(
+            poll_fn(|cx| Poll::Ready(server.poll_read_ready(cx).is_pending())).await || {
+                // A socket that was just emptied may still count as ready once.
+                server.try_read(&mut buffer).unwrap_err().kind() == io::ErrorKind::WouldBlock
+            }
+        );
         let mut full = BytesMut::new();
         write_all(&client, b"more").await.unwrap();
         poll_fn(|cx| server.poll_read_ready(cx)).await;
@@ -285,6 +311,9 @@ fn measure_bulk_transfer() {
         let ((), (total, reads)) = tokio::join!(writing, reading);
         let seconds = begin.elapsed().as_secs_f64();
         assert_eq!(total, 64 << 20);
-        println!("64 MiB in {seconds:.3} s ({:.0} MiB/s, both ends on one core), {reads} reads", 64.0 / seconds);
+        println!(
+            "64 MiB in {seconds:.3} s ({:.0} MiB/s, both ends on one core), {reads} reads",
+            64.0 / seconds
+        );
     });
 }

@@ -1,0 +1,164 @@
+//! A server that bears everything: it reads whatever comes, answers each call that ends with its own bytes, and complains of nothing.
+//!
+//! A real server would end most attacks at once, and with them what they do to the sidecar. What it received of each kind of frame is counted.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use crate::frames::{self, PREFACE, code, flag, kind};
+use crate::hpack::{at, indexed, literal, literal_at};
+
+const READ_BYTES: usize = 64 * 1024;
+
+/// Calls with more bytes than that are no echo's business: their bytes are counted and forgotten.
+const ECHO_BYTES_MAX: usize = 64 * 1024;
+
+/// What all connections together have brought, by frame type: frames, and bytes of their payloads.
+pub(crate) type Counts = BTreeMap<u8, (u64, u64)>;
+
+/// A server for as long as the test runs.
+pub(crate) struct Upstream {
+    pub(crate) addr: SocketAddr,
+    counts: Arc<Mutex<Counts>>,
+}
+
+impl Upstream {
+    /// Of HTTP/2, on a free port.
+    pub(crate) fn http2() -> Self {
+        Self::start(http2)
+    }
+
+    /// Of HTTP/1.1: an answer without a body for each empty line that ends a head or a chunked body.
+    pub(crate) fn http1() -> Self {
+        Self::start(http1)
+    }
+
+    /// One that says nothing, and reads everything.
+    pub(crate) fn silent() -> Self {
+        Self::start(|mut socket, _| {
+            let mut buffer = vec![0; READ_BYTES];
+            while matches!(socket.read(&mut buffer), Ok(1..)) {}
+        })
+    }
+
+    fn start(serve: fn(&TcpStream, &Mutex<Counts>)) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let counts = Arc::<Mutex<Counts>>::default();
+        let shared = Arc::clone(&counts);
+        thread::spawn(move || {
+            for socket in listener.incoming() {
+                // A connection that was reset before it was accepted is nobody's loss.
+                let Ok(socket) = socket else { continue };
+                let counts = Arc::clone(&shared);
+                thread::spawn(move || serve(&socket, &counts));
+            }
+        });
+        Self { addr, counts }
+    }
+
+    /// Frames of this type that have come, and the bytes in them.
+    pub(crate) fn received(&self, kind: u8) -> (u64, u64) {
+        self.counts.lock().unwrap().get(&kind).copied().unwrap_or_default()
+    }
+}
+
+fn http2(mut socket: &TcpStream, counts: &Mutex<Counts>) {
+    socket.set_nodelay(true).unwrap();
+    let window = (1 << 31) - 1;
+    let greeting =
+        [frames::settings(&[(frames::setting::INITIAL_WINDOW_SIZE, window)]), frames::window_update(0, window - 65_535)];
+    if socket.write_all(&greeting.concat()).is_err() {
+        return;
+    }
+    let (mut buffer, mut pending, mut has_begun) = (vec![0; READ_BYTES], Vec::new(), false);
+    let mut bodies = BTreeMap::new();
+    loop {
+        match socket.read(&mut buffer) {
+            Ok(length @ 1..) => pending.extend_from_slice(&buffer[..length]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            _ => return,
+        }
+        if !has_begun {
+            if pending.len() < PREFACE.len() {
+                continue;
+            }
+            pending.drain(..PREFACE.len());
+            has_begun = true;
+        }
+        let (mut at, mut answer) = (0, Vec::new());
+        while let Some((head, payload)) = whole_frame(&pending[at..]) {
+            at += 9 + payload.len();
+            let mut counts = counts.lock().unwrap();
+            let (frames, bytes) = counts.entry(head[3]).or_default();
+            (*frames, *bytes) = (*frames + 1, *bytes + payload.len() as u64);
+            drop(counts);
+            answer.extend(reply(head, payload, &mut bodies));
+        }
+        pending.drain(..at);
+        if socket.write_all(&answer).is_err() {
+            return;
+        }
+    }
+}
+
+fn whole_frame(bytes: &[u8]) -> Option<(&[u8; 9], &[u8])> {
+    let (head, rest) = bytes.split_first_chunk::<9>()?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+    Some((head, rest.get(..length)?))
+}
+
+fn reply(head: &[u8; 9], payload: &[u8], bodies: &mut BTreeMap<u32, Vec<u8>>) -> Vec<u8> {
+    let (kind, flags) = (head[3], head[4]);
+    let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & (u32::MAX >> 1);
+    let ends = kind <= kind::HEADERS && flags & flag::END_STREAM != 0;
+    match kind {
+        kind::HEADERS => drop(bodies.insert(stream, Vec::new())),
+        kind::DATA => {
+            let body = bodies.get_mut(&stream).filter(|body| body.len() < ECHO_BYTES_MAX);
+            if let Some(body) = body {
+                body.extend_from_slice(payload);
+            }
+        }
+        kind::RST_STREAM => drop(bodies.remove(&stream)),
+        kind::SETTINGS if flags & flag::ACK == 0 => return frames::settings_ack(),
+        kind::PING if flags & flag::ACK == 0 => return frames::frame(kind::PING, flag::ACK, 0, payload),
+        // A window update of nothing is the client's way to make a server reset the stream (CVE-2025-8671).
+        kind::WINDOW_UPDATE if stream != 0 && payload == [0; 4] => {
+            bodies.remove(&stream);
+            return frames::rst_stream(stream, code::PROTOCOL_ERROR);
+        }
+        _ => {}
+    }
+    match bodies.remove(&stream).filter(|_| ends) {
+        Some(body) => echo(stream, &body),
+        None => Vec::new(),
+    }
+}
+
+fn echo(stream: u32, body: &[u8]) -> Vec<u8> {
+    let begin = [indexed(at::STATUS), literal_at(at::CONTENT_TYPE, "application/grpc")].concat();
+    let end = literal("grpc-status", "0");
+    let data = body.chunks(16_384).flat_map(|part| frames::data(stream, flag::NONE, part)).collect();
+    let (begin, end) =
+        (frames::headers(stream, flag::NONE, &begin), frames::headers(stream, flag::END_STREAM, &end));
+    [begin, data, end].concat()
+}
+
+fn http1(mut socket: &TcpStream, _: &Mutex<Counts>) {
+    socket.set_nodelay(true).unwrap();
+    let (mut buffer, mut last) = (vec![0; READ_BYTES], Vec::new());
+    while let Ok(length @ 1..) = socket.read(&mut buffer) {
+        last.extend_from_slice(&buffer[..length]);
+        let ends = last.windows(4).filter(|four| *four == b"\r\n\r\n").count();
+        // An end that is cut by this read is found in the next.
+        last.drain(..last.len().saturating_sub(3));
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".repeat(ends);
+        if socket.write_all(&answer).is_err() {
+            return;
+        }
+    }
+}
