@@ -138,7 +138,7 @@ fn ways_of((client, server): Pair) -> Vec<Way> {
     ways.retain(|way| report::reason_not_to_play(*way, client, server).is_none());
     if let Some(why) = ways::missing_openssl() {
         support::skip("interop with TLS", &why);
-        ways.retain(|way| !matches!(way, Way::Terminated | Way::Mesh));
+        ways.retain(|way| !way.has_tls());
     }
     ways
 }

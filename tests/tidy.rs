@@ -30,7 +30,8 @@ const LAYERS: &[&[&str]] = &[
 const PURE: &[&str] = &["entry", "grpc", "http1", "http2", "merkle", "note", "tls"];
 
 /// Who may import from a neighbour of the same row: (importer, imported). Keep it free of cycles.
-const NEIGHBOURS: &[(&str, &str)] = &[("entry", "merkle"), ("grpc", "http2"), ("http1", "http2"), ("note", "merkle")];
+const NEIGHBOURS: &[(&str, &str)] =
+    &[("entry", "merkle"), ("grpc", "http2"), ("http1", "http2"), ("note", "merkle")];
 
 /// Crates and parts of std that no pure module names outside its tests.
 const IMPURE_CRATES: &[&str] = &[

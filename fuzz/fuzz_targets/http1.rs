@@ -19,7 +19,7 @@ const REQUESTS: [&[u8]; 4] = [
 
 fuzz_target!(|input: &[u8]| {
     let [piece, asked, said @ ..] = input else { return };
-    // Two parsers of a head do not share their faults' order past the length up to which each read is judged.
+    // A longer head is not judged with each read, so that a fault of it may show later than in one piece.
     let said = &said[..said.len().min(900)];
     let whole = read(*asked, said, usize::MAX);
     assert_eq!(read(*asked, said, usize::from(*piece) + 1), whole);

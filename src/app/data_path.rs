@@ -4,12 +4,15 @@ use crate::capture::{Level, Limits, OnUnreadable, Policy, Redactor};
 use crate::clock::Clock;
 use crate::config::{self, CaptureLevel, Config, Rules, Upstream};
 use crate::counters::Counters;
-use crate::credentials::{ClientCertificates, Credentials, Expect, Files, Options as CredentialsOptions, Source};
+use crate::credentials::{
+    ClientCertificates, Credentials, Expect, Files, Options as CredentialsOptions, Source,
+};
 use crate::generated::v1::{self, Traffic};
 use crate::http2::UnitLimits;
 use crate::ledger::{Ledger, LedgerHandle};
 use crate::proxy::{
-    self, Bounds, ClientTls, DrainSignals, Entrance, Role, Route, TcpOptions, TlsTerms, TurnedAway, UpstreamTls,
+    self, Bounds, ClientTls, DrainSignals, Entrance, Role, Route, TcpOptions, TlsTerms, TurnedAway,
+    UpstreamTls,
 };
 use anyhow::Context as _;
 use std::net::SocketAddr;
@@ -81,7 +84,10 @@ pub(super) fn bypassed(config: &Config) -> Option<v1::Notice> {
     let skipped: Vec<_> = inbound.into_iter().chain(outbound).collect();
     (!skipped.is_empty()).then(|| v1::Notice {
         r#type: v1::notice::Type::Bypassed.into(),
-        reason: format!("ports that are configured not to be redirected (skip_ports): {}", skipped.join("; ")),
+        reason: format!(
+            "ports that are configured not to be redirected (skip_ports): {}",
+            skipped.join("; ")
+        ),
         ..Default::default()
     })
 }
@@ -94,7 +100,8 @@ pub(super) fn options(
     clock: Arc<dyn Clock>,
     counters: Arc<Counters>,
 ) -> anyhow::Result<proxy::Options<LedgerHandle>> {
-    let own: Result<Vec<SocketAddr>, _> = entrances.iter().map(|entrance| entrance.socket.local_addr()).collect();
+    let own: Result<Vec<SocketAddr>, _> =
+        entrances.iter().map(|entrance| entrance.socket.local_addr()).collect();
     Ok(proxy::Options {
         connect_timeout: config.proxy.connect_timeout,
         handshake_timeout: config.tls.handshake_timeout,

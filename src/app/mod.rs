@@ -3,8 +3,8 @@
 //! The only place that knows both the configuration and the parts that it configures.
 
 mod admin;
-mod demo;
 mod data_path;
+mod demo;
 mod descriptors;
 mod life;
 mod run;

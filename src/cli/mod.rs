@@ -5,8 +5,8 @@
 
 mod calls;
 mod checkpoint;
-mod connections;
 mod config;
+mod connections;
 #[cfg(feature = "proxy")]
 mod demo;
 mod key;

@@ -160,20 +160,30 @@ fn digest(parts: &Parts) -> [u8; 32] {
         hash.update(bytes);
     };
     if let Some((chain, key)) = &parts.identity {
-        chain.iter().for_each(|certificate| add("certificate", certificate));
+        for certificate in chain {
+            add("certificate", certificate);
+        }
         add("key", key.secret_der());
     }
     match &parts.trust {
-        Trust::Any(roots) => roots.iter().for_each(|root| add("authority", root)),
+        Trust::Any(roots) => {
+            for root in roots {
+                add("authority", root);
+            }
+        }
         Trust::Spiffe { own, bundles } => {
             add("own", own.as_bytes());
             for (domain, roots) in bundles {
                 add("domain", domain.as_bytes());
-                roots.iter().for_each(|root| add("authority", root));
+                for root in roots {
+                    add("authority", root);
+                }
             }
         }
     }
-    parts.revocation.iter().for_each(|list| add("revocation", list));
+    for list in &parts.revocation {
+        add("revocation", list);
+    }
     hash.finalize().into()
 }
 

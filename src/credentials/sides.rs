@@ -97,7 +97,7 @@ pub(super) fn server(material: &Material, asked: ClientCertificates) -> Result<S
     };
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&material.provider))
         .with_safe_default_protocol_versions()
-        .map_err(unusable)?
+        .map_err(|error| unusable(&error))?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::clone(identity) as _);
     config.alpn_protocols.clone_from(&material.alpn);
@@ -133,7 +133,7 @@ pub(super) fn client(material: &Material, expect: &Expect) -> Result<ClientSide,
     };
     let builder = ClientConfig::builder_with_provider(Arc::clone(&material.provider))
         .with_safe_default_protocol_versions()
-        .map_err(unusable)?
+        .map_err(|error| unusable(&error))?
         .dangerous()
         // "Dangerous" are verifiers of one's own: these two verify the chain by rustls' own, and then the identity.
         .with_custom_certificate_verifier(verifier);
@@ -157,7 +157,7 @@ fn no_bundle(domain: &str) -> CredentialsError {
     ))
 }
 
-fn unusable(error: rustls::Error) -> CredentialsError {
+fn unusable(error: &rustls::Error) -> CredentialsError {
     CredentialsError::Unfit(format!("the TLS provider cannot be used: {error}"))
 }
 

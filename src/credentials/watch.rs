@@ -64,9 +64,11 @@ impl Watch {
                 let _ = changed.try_send(Signal::Changed);
             }
         });
-        let mut directories =
-            Directories { watcher: watcher.map_err(unwatchable)?, paths: directories(&files) };
-        directories.watch().map_err(unwatchable)?;
+        let mut directories = Directories {
+            watcher: watcher.map_err(|error| unwatchable(&error))?,
+            paths: directories(&files),
+        };
+        directories.watch().map_err(|error| unwatchable(&error))?;
         let thread = spawn(move || {
             while wait(&signals) {
                 // A directory that was replaced is another one by now.
@@ -80,8 +82,10 @@ impl Watch {
     }
 
     fn workload_api(socket: PathBuf, mut follower: Follower) -> Result<Self, CredentialsError> {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unwatchable)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| unwatchable(&error))?;
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let thread = spawn(move || {
@@ -112,10 +116,10 @@ impl Drop for Watch {
 }
 
 fn spawn(run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, CredentialsError> {
-    thread::Builder::new().name("credentials".into()).spawn(run).map_err(unwatchable)
+    thread::Builder::new().name("credentials".into()).spawn(run).map_err(|error| unwatchable(&error))
 }
 
-fn unwatchable(error: impl ToString) -> CredentialsError {
+fn unwatchable(error: &impl ToString) -> CredentialsError {
     CredentialsError::Unwatchable(error.to_string())
 }
 

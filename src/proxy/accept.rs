@@ -4,7 +4,7 @@
 //! and a sidecar has few.) The threads are named, counted, and joined by whoever stops the data path.
 
 use super::CommitPort;
-use super::link::TcpOptions;
+use super::link::{TcpOptions, make_transparent};
 use super::route::{Role, Route};
 use super::stack::{Accepted, Options, stack};
 use crate::entry::Submission;
@@ -56,7 +56,7 @@ pub fn bind(address: SocketAddr, route: &Route) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if *route == Route::Tproxy {
-        if address.is_ipv4() { socket.set_ip_transparent_v4(true)? } else { socket.set_ip_transparent_v6(true)? }
+        make_transparent(&socket, address.ip())?;
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -95,10 +95,11 @@ impl Listeners {
     /// Closes the listeners of one kind of traffic: when this returns, its connections are refused. Those that are there go on.
     pub fn close(&mut self, traffic: Traffic) {
         self.closing[place_of(traffic)].cancel();
-        let (closing, others) =
-            std::mem::take(&mut self.accept).into_iter().partition(|(other, _)| place_of(*other) == place_of(traffic));
+        let (closing, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.accept)
+            .into_iter()
+            .partition(|(other, _)| place_of(*other) == place_of(traffic));
         self.accept = others;
-        for (_, thread) in Vec::<(Traffic, JoinHandle<()>)>::from(closing) {
+        for (_, thread) in closing {
             let _ = thread.join();
         }
     }

@@ -1,6 +1,6 @@
 //! The upstream: where a connection goes, and the attempt to get there.
 
-use super::link::TcpOptions;
+use super::link::{TcpOptions, make_transparent};
 use super::route::Way;
 use socket2::SockRef;
 use std::fmt;
@@ -86,7 +86,7 @@ async fn dial(address: SocketAddr, source: Option<IpAddr>, tcp: TcpOptions) -> i
         raw.set_mark(mark)?;
     }
     if let Some(source) = source {
-        if source.is_ipv4() { raw.set_ip_transparent_v4(true)? } else { raw.set_ip_transparent_v6(true)? }
+        make_transparent(&raw, source)?;
         // Another port than the client's own: that pair of addresses is the connection which was accepted here.
         socket.bind(SocketAddr::new(source, 0))?;
     }

@@ -50,7 +50,9 @@ pub(super) struct Early {
 
 /// What a connection was found to be.
 pub(super) enum Found {
-    Http2 { by: &'static str },
+    Http2 {
+        by: &'static str,
+    },
     Http1,
     Tls(Box<ClientHello>),
     /// None of them, and why that is believed.
@@ -58,7 +60,10 @@ pub(super) enum Found {
     /// Nothing was said, and attestry is stopping; or its time for that is over.
     Drained,
     /// One side broke the connection before it was known.
-    Broken { by_client: bool, error: io::Error },
+    Broken {
+        by_client: bool,
+        error: io::Error,
+    },
 }
 
 /// Finds out, reading both sides into `early`. Without a server, or with one that cannot speak yet, the client alone decides, and the time runs from the beginning:
@@ -179,7 +184,9 @@ fn read(link: &Link, buffer: &mut BytesMut) -> io::Result<bool> {
     buffer.reserve(READ_BYTES);
     match link.try_read(buffer) {
         Ok(read) => Ok(read == 0),
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(false),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
 }
@@ -227,8 +234,8 @@ fn request_line(bytes: &[u8]) -> Judgement {
         return Judgement::Undecided;
     }
     let version = text.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
-    let has_three_parts = text[method..].iter().filter(|&&byte| byte == b' ').count() >= 2;
-    if method > 0 && has_three_parts && matches!(version, b"HTTP/1.0" | b"HTTP/1.1") {
+    let begin_of_target = text.get(method + 1..).unwrap_or_default();
+    if method > 0 && begin_of_target.contains(&b' ') && matches!(version, b"HTTP/1.0" | b"HTTP/1.1") {
         Judgement::Found(Found::Http1)
     } else {
         opaque("a line that names no version of HTTP/1")

@@ -5,9 +5,9 @@
 
 use super::tls::TlsLink;
 use bytes::BytesMut;
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::Interest;
@@ -52,6 +52,11 @@ impl TcpOptions {
 /// The kernel counts these waits in seconds, and takes no zero.
 fn whole_seconds(wait: Duration) -> Duration {
     Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+}
+
+/// Lets a socket have an address that is not this host's (TPROXY).
+pub(super) fn make_transparent(socket: &Socket, address: IpAddr) -> io::Result<()> {
+    if address.is_ipv4() { socket.set_ip_transparent_v4(true) } else { socket.set_ip_transparent_v6(true) }
 }
 
 impl Link {

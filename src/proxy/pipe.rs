@@ -5,10 +5,10 @@
 //! The pipe never waits itself: `poll` says what is ready, the other methods do it. What the frames mean is `crate::capture`'s; who polls is `relay`.
 
 use super::CommitPort;
+use super::link::Link;
 use crate::capture::Milestone;
 use crate::entry::{CommitError, Receipt, Submission};
 use crate::limits::HELD_SMALL_DATA_MAX;
-use super::link::Link;
 use bytes::{Buf as _, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};

@@ -52,14 +52,11 @@ pub(super) struct Relay<'a, C: CommitPort> {
     down: Pipe<C>,
     up_shut: bool,
     down_shut: bool,
-    /// The server takes no more bytes.
-    upstream_gone: bool,
     /// Why and by whom the connection ends; the first cause stands.
     cause: Option<(String, Side)>,
     /// Set once both sides have been sent a GOAWAY: how long they have to read it.
     goodbye: Option<Pin<Box<Sleep>>>,
-    /// One side has reset its connection: the other's ends in a reset as well.
-    is_reset: bool,
+    breakage: Breakage,
     /// Set once one direction has ended and the other goes on.
     half_closed: Option<HalfClosed<'a>>,
     drain: Drain,
@@ -69,6 +66,16 @@ pub(super) struct Relay<'a, C: CommitPort> {
 struct HalfClosed<'a> {
     silent: Pin<Box<Sleep>>,
     broken: Pin<Box<dyn Future<Output = ()> + 'a>>,
+}
+
+/// What of the connection is broken.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Breakage {
+    Nothing,
+    /// The server takes no more bytes; what it says may still come.
+    Upstream,
+    /// One side has reset its connection, or attestry cuts it: the other's ends in a reset as well.
+    Reset,
 }
 
 /// Where the connection stands in a drain.
@@ -108,7 +115,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         let pipe = |early| Pipe::new(session.options.port.clone(), session.options.hold_bytes_max, early);
         let (up, down) = (pipe(early.client), pipe(early.server));
         let drain = Drain::No(Box::pin(session.role.drain.started.clone().cancelled_owned()));
-        let (up_shut, down_shut, is_reset, goodbye) = (false, false, false, None);
+        let (up_shut, down_shut, goodbye) = (false, false, None);
         Self {
             session,
             opened: Some(opened),
@@ -118,10 +125,9 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             down,
             up_shut,
             down_shut,
-            upstream_gone: false,
             cause: None,
             goodbye,
-            is_reset,
+            breakage: Breakage::Nothing,
             half_closed: None,
             drain,
         }
@@ -173,7 +179,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             return Some((Side::Client, error));
         }
         // Said once: what the server says itself may still come.
-        let upstream = (!self.upstream_gone).then(|| failed(self.upstream, cx));
+        let upstream = (self.breakage == Breakage::Nothing).then(|| failed(self.upstream, cx));
         upstream.flatten().map(|error| (Side::Server, error))
     }
 
@@ -182,7 +188,12 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         if half_closed.broken.as_mut().poll(cx).is_ready() {
             return Some("reset behind its end");
         }
-        half_closed.silent.as_mut().poll(cx).is_ready().then_some("half-closed and silent (tcp.half_close_timeout_ms)")
+        half_closed
+            .silent
+            .as_mut()
+            .poll(cx)
+            .is_ready()
+            .then_some("half-closed and silent (tcp.half_close_timeout_ms)")
     }
 
     fn act(&mut self, turn: Turn) -> Result<(), End> {
@@ -198,7 +209,8 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             self.act_on(Direction::ClientToServer, ready)?;
         }
         if let Some((side, error)) = turn.flush {
-            let direction = if side == Side::Client { Direction::ServerToClient } else { Direction::ClientToServer };
+            let direction =
+                if side == Side::Client { Direction::ServerToClient } else { Direction::ClientToServer };
             self.write_failed(direction, &error)?;
         }
         if turn.drain {
@@ -299,7 +311,9 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         self.down.end();
         if !self.session.speaks_http2() {
             // There is no word for it in another protocol, and an end in good order would be taken for the sender's.
-            self.is_reset |= !self.session.answers.is_idle();
+            if !self.session.answers.is_idle() {
+                self.breakage = Breakage::Reset;
+            }
             return;
         }
         self.inject_down(to_client);
@@ -341,7 +355,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
     fn broken_off(&mut self, direction: Direction, error: &io::Error) {
         let side = sender(direction);
         self.cause = Some((format!("{} by the {}", error.kind(), name(side)), side));
-        self.is_reset = true;
+        self.breakage = Breakage::Reset;
         self.goodbye.get_or_insert_with(|| Box::pin(sleep(Duration::from_millis(LINGER_MS))));
         if direction == Direction::ServerToClient {
             self.down.end();
@@ -362,7 +376,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         // The server takes no more, but what it said last may still be on its way: the client shall have it.
         self.cause.get_or_insert_with(|| (format!("{} by the server", error.kind()), Side::Server));
         self.up.abandon();
-        (self.up_shut, self.upstream_gone) = (true, true);
+        (self.up_shut, self.breakage) = (true, self.breakage.max(Breakage::Upstream));
         Ok(())
     }
 
@@ -371,23 +385,24 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         if self.up.is_ended
             && self.up.is_empty()
             && !std::mem::replace(&mut self.up_shut, true)
-            && !self.is_reset
+            && self.breakage != Breakage::Reset
         {
             self.upstream.shutdown_write(self.client.has_ended_in_good_order());
         }
         if self.down.is_ended
             && self.down.is_empty()
             && !std::mem::replace(&mut self.down_shut, true)
-            && !self.is_reset
+            && self.breakage != Breakage::Reset
         {
             self.client.shutdown_write(self.upstream.has_ended_in_good_order());
         }
-        let is_flushed = self.client.is_flushed() && (self.upstream_gone || self.upstream.is_flushed());
+        let is_flushed =
+            self.client.is_flushed() && (self.breakage != Breakage::Nothing || self.upstream.is_flushed());
         if !(self.up_shut && self.down_shut && is_flushed) {
             return None;
         }
         let (reason, side) = self.cause.take().unwrap_or_default();
-        let how = if self.is_reset {
+        let how = if self.breakage == Breakage::Reset {
             Goodbye::Reset
         } else if self.goodbye.is_some() {
             Goodbye::Spoken

@@ -4,8 +4,8 @@
 //! itself is refused here, whatever the rules say: it would open the next one, and so on.
 
 use super::connect::Upstream;
-use super::stack::DrainSignals;
 use super::secure::TlsTerms;
+use super::stack::DrainSignals;
 use crate::generated::v1::Traffic;
 use crate::generated::v1::connection_opened::Interception;
 use socket2::SockRef;
@@ -103,7 +103,8 @@ pub(super) fn way(
 fn original_destination(socket: &TcpStream, listener: SocketAddr) -> io::Result<Option<SocketAddr>> {
     let socket = SockRef::from(socket);
     // A dual-stack socket has IPv4 clients under mapped addresses, and their NAT entries under IPv4.
-    let told = if canonical(listener).is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
+    let told =
+        if canonical(listener).is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
     match told {
         Ok(address) => Ok(address.as_socket()),
         // No entry, or no NAT at all on this machine.
@@ -119,7 +120,8 @@ const ENOPROTOOPT: i32 = 92;
 fn leads_to(destination: SocketAddr, own: SocketAddr, reached_at: SocketAddr) -> bool {
     let own = canonical(own);
     let is_here = destination.ip().is_loopback() || destination.ip() == canonical(reached_at).ip();
-    destination.port() == own.port() && (destination.ip() == own.ip() || (own.ip().is_unspecified() && is_here))
+    destination.port() == own.port()
+        && (destination.ip() == own.ip() || (own.ip().is_unspecified() && is_here))
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {

@@ -82,9 +82,10 @@ pub(super) async fn secure<C: CommitPort>(
     let role = std::sync::Arc::clone(&session.role);
     let terms = &role.tls;
     let opens = terms.client != ClientTls::Passthrough;
-    let originates = terms.upstream == UpstreamTls::Originate
-        || (terms.upstream == UpstreamTls::AsClient && opens && matches!(found, Found::Tls(_)));
-    if !originates && !(opens && matches!(found, Found::Tls(_))) {
+    let terminates = opens && matches!(found, Found::Tls(_));
+    let originates =
+        terms.upstream == UpstreamTls::Originate || (terms.upstream == UpstreamTls::AsClient && terminates);
+    if !(originates || terminates) {
         return Ok(Secured { client: Link::Plain(client), upstream: Link::Plain(upstream), found });
     }
     let places = std::sync::Arc::clone(&session.options.handshakes);
@@ -95,7 +96,10 @@ pub(super) async fn secure<C: CommitPort>(
     };
     let mut alpn = offered(&found, hello);
     let upstream = if originates {
-        let name = [terms.upstream_name.as_str(), hello.and_then(|hello| hello.server_name.as_deref()).unwrap_or("")];
+        let name = [
+            terms.upstream_name.as_str(),
+            hello.and_then(|hello| hello.server_name.as_deref()).unwrap_or(""),
+        ];
         let name = name.into_iter().find(|name| !name.is_empty()).unwrap_or(upstream_host);
         match originate(session, terms, upstream, name, alpn).await {
             Ok((link, chosen)) => {
@@ -208,4 +212,3 @@ fn note_failure<C: CommitPort>(session: &mut Session<C>, failed: TlsFailed) -> I
 pub(super) fn note_passthrough<C: CommitPort>(session: &mut Session<C>, hello: &ClientHello) {
     session.note_tls(tls::described(hello));
 }
-

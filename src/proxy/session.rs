@@ -6,7 +6,8 @@ use super::route::Role;
 use super::talk::Talk;
 use super::{CommitPort, Options};
 use crate::capture::{
-    Connection, Direction, Ending, Failure, Http1, Ids, Milestone, Observed, OnUnreadable, Opaque, Side, Subject,
+    Connection, Direction, Ending, Failure, Http1, Ids, Milestone, Observed, OnUnreadable, Opaque, Side,
+    Subject,
 };
 use crate::entry::{Body, CommitError, PendingEntry, Receipt, Submission};
 use crate::generated::v1::{self, WireProtocol, connection_event};
@@ -140,7 +141,7 @@ impl<C: CommitPort> Session<C> {
                 let capture = Http1::new(subject, policy, limits, ids, counters, options.on_unreadable);
                 Talk::Http1(Box::new(capture))
             }
-            _ => Talk::Opaque(Opaque::new(subject, policy, counters)),
+            _ => Talk::Opaque(Box::new(Opaque::new(subject, policy, counters))),
         });
         self.answers = Answers::of(match protocol {
             WireProtocol::Http2 => Dialect::Http2,
@@ -201,7 +202,11 @@ impl<C: CommitPort> Session<C> {
     }
 
     /// The sender of `direction` has ended, and left `rest` unfinished.
-    pub(super) fn sender_ended(&mut self, direction: Direction, rest: &Bytes) -> (Submission, Vec<Milestone>) {
+    pub(super) fn sender_ended(
+        &mut self,
+        direction: Direction,
+        rest: &Bytes,
+    ) -> (Submission, Vec<Milestone>) {
         let now = self.now();
         let Observed { mut submission, milestones, .. } = self.talk().sender_ended(direction, rest, now);
         if !submission.entries.is_empty() {
@@ -230,7 +235,7 @@ impl<C: CommitPort> Session<C> {
     fn talk(&mut self) -> &mut Talk {
         let (subject, options) = (&self.subject, &self.options);
         let opaque = || Opaque::new(subject.clone(), options.policy.clone(), Arc::clone(&options.counters));
-        self.talk.get_or_insert_with(|| Talk::Opaque(opaque()))
+        self.talk.get_or_insert_with(|| Talk::Opaque(Box::new(opaque())))
     }
 
     fn say_facts(&mut self, submission: &mut Submission, direction: Direction, now: u64) {

@@ -124,7 +124,7 @@ async fn serve_connection<C: CommitPort>(options: Rc<Options<C>>, accepted: Acce
     let way = match way(&role, &client, client_address, listener_address, &options.own_addresses) {
         Ok(way) => way,
         Err(no_way) => {
-            options.turned_away.add(Why::NoWay, &no_way.to_string(), options.clock.unix_nanos());
+            options.turned_away.add(Why::Way, &no_way.to_string(), options.clock.unix_nanos());
             return drop(client.set_zero_linger());
         }
     };
@@ -165,7 +165,7 @@ async fn serve_connection<C: CommitPort>(options: Rc<Options<C>>, accepted: Acce
         Err(Insecure::Failed(reason)) => session.closed(reason, Side::Attestry, 0, 0).await,
         Err(Insecure::NoPlace) => {
             let reason = "all places for TLS handshakes are in use (limits.handshakes_max)";
-            options.turned_away.add(Why::NoHandshakePlace, reason, options.clock.unix_nanos());
+            options.turned_away.add(Why::Handshakes, reason, options.clock.unix_nanos());
             session.closed(reason.into(), Side::Attestry, 0, 0).await;
         }
     }
@@ -245,7 +245,9 @@ fn begin<C: CommitPort>(session: &mut Session<C>, found: &Found, is_tls: bool) -
         session.options.on_unreadable == OnUnreadable::Refuse,
     );
     let unreadable = match found {
-        _ if requires_tls && !is_tls => Some("the client does not speak TLS, and client_tls is \"require\"".to_owned()),
+        _ if requires_tls && !is_tls => {
+            Some("the client does not speak TLS, and client_tls is \"require\"".to_owned())
+        }
         Found::Opaque(reason) if refuses && reason != OPAQUE_PORT => Some(format!("not readable: {reason}")),
         Found::Tls(_) if refuses => Some("not readable: TLS that is passed on unopened".to_owned()),
         _ => None,
@@ -359,7 +361,7 @@ async fn turn_away<C: CommitPort>(options: Rc<Options<C>>, accepted: Accepted) -
     options.counters.connections_refused.add(1);
     let reason =
         format!("attestry: all {} connections are in use (limits.connections_max)", options.connections_max);
-    options.turned_away.add(Why::NoPlace, &reason, options.clock.unix_nanos());
+    options.turned_away.add(Why::Connections, &reason, options.clock.unix_nanos());
     let client = Link::Plain(accepted.client);
     let Some(_place) = options.turned_away.place() else {
         client.reset();

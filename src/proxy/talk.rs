@@ -16,7 +16,7 @@ pub(super) enum Talk {
         preface_passed: bool,
     },
     Http1(Box<Http1>),
-    Opaque(Opaque),
+    Opaque(Box<Opaque>),
 }
 
 impl Talk {

@@ -10,9 +10,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Why a connection was turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Why {
-    NoPlace,
-    NoHandshakePlace,
-    NoWay,
+    /// All places for connections are taken.
+    Connections,
+    /// All places for handshakes are.
+    Handshakes,
+    /// It goes nowhere.
+    Way,
 }
 
 /// What has not been said in the ledger yet.

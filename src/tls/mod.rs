@@ -152,7 +152,7 @@ impl Extensions {
     fn take(&mut self, kind: u16, mut data: Input<'_>) -> Option<()> {
         self.types.push(kind);
         match kind {
-            extension::SERVER_NAME => self.server_name = host_name(data.list16()?)?,
+            extension::SERVER_NAME => self.take_server_name(data.list16()?)?,
             extension::ALPN => {
                 let mut names = data.list16()?;
                 while !names.is_empty() {
@@ -168,20 +168,18 @@ impl Extensions {
         }
         Some(())
     }
-}
 
-/// The first name of type host_name; the others have no meaning yet (RFC 6066 section 3).
-fn host_name(mut names: Input<'_>) -> Option<Option<String>> {
-    while !names.is_empty() {
-        let (kind, name) = (names.take(1)?[0], names.list16()?.0);
-        if kind == 0 {
-            let can_be_one = !name.is_empty() && name.len() <= SERVER_NAME_BYTES_MAX;
-            let text =
-                str::from_utf8(name).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
-            return Some(text.filter(|_| can_be_one).map(str::to_owned));
+    /// The first name of type host_name; the others have no meaning yet (RFC 6066 section 3).
+    fn take_server_name(&mut self, mut names: Input<'_>) -> Option<()> {
+        while !names.is_empty() && self.server_name.is_none() {
+            let (kind, name) = (names.take(1)?[0], names.list16()?.0);
+            let can_be_one = kind == 0 && (1..=SERVER_NAME_BYTES_MAX).contains(&name.len());
+            if can_be_one && name.iter().all(u8::is_ascii_graphic) {
+                self.server_name = Some(name.iter().copied().map(char::from).collect());
+            }
         }
+        Some(())
     }
-    Some(None)
 }
 
 /// Bytes that are left to read (the presentation language of RFC 8446 section 3).

@@ -26,8 +26,9 @@ fn hpack_bombs() {
         attack.send(&socket, &frames::headers(1, flag::END_STREAM, &fill));
         let bomb = [head(), hpack::indexed(hpack::NEWEST).repeat(250)].concat();
         for round in 0.. {
-            let bombs: Vec<u8> =
-                (0..230).flat_map(|n| frames::headers(3 + 2 * (230 * round + n), flag::END_STREAM, &bomb)).collect();
+            let bombs: Vec<u8> = (0..230)
+                .flat_map(|n| frames::headers(3 + 2 * (230 * round + n), flag::END_STREAM, &bomb))
+                .collect();
             if !attack.send(&socket, &bombs) {
                 break;
             }

@@ -111,7 +111,8 @@ impl Attack {
 
     /// The siege is over, or the attack has spent its bytes.
     pub(crate) fn is_spent(&self) -> bool {
-        self.over.load(Ordering::SeqCst) || self.sent.load(Ordering::SeqCst) >= self.budget.load(Ordering::SeqCst)
+        self.over.load(Ordering::SeqCst)
+            || self.sent.load(Ordering::SeqCst) >= self.budget.load(Ordering::SeqCst)
     }
 
     fn end(&self) {
@@ -189,7 +190,8 @@ pub(crate) fn besiege(
         })
         .collect();
     until(name, "the attack is under way", || {
-        state.under_way.load(Ordering::SeqCst) || state.sent.load(Ordering::SeqCst) >= UNDER_WAY_BYTES.min(attack_bytes)
+        state.under_way.load(Ordering::SeqCst)
+            || state.sent.load(Ordering::SeqCst) >= UNDER_WAY_BYTES.min(attack_bytes)
     });
     let before = state.sent.load(Ordering::SeqCst);
     (1..=CALLS).for_each(&mut call);
@@ -215,7 +217,10 @@ pub(crate) fn besiege(
     let genuine = sidecar.calls().iter().filter(|call| call["method"].as_str() == Some(GENUINE)).count();
     assert_eq!(genuine, CALLS + 2, "{name}: genuine calls in the ledger");
     assert!(growth <= bounds.memory_kib, "{name}: resident memory grew by {growth} KiB");
-    assert!(ratio <= bounds.ledger_bytes_per_byte, "{name}: the ledger grew by {ratio:.2} bytes for each byte");
+    assert!(
+        ratio <= bounds.ledger_bytes_per_byte,
+        "{name}: the ledger grew by {ratio:.2} bytes for each byte"
+    );
     Aftermath { bodies: bodies(&sidecar.ledger_dir), sent: sent_in_all }
 }
 

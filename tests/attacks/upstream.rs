@@ -69,8 +69,10 @@ impl Upstream {
 fn http2(mut socket: &TcpStream, counts: &Mutex<Counts>) {
     socket.set_nodelay(true).unwrap();
     let window = (1 << 31) - 1;
-    let greeting =
-        [frames::settings(&[(frames::setting::INITIAL_WINDOW_SIZE, window)]), frames::window_update(0, window - 65_535)];
+    let greeting = [
+        frames::settings(&[(frames::setting::INITIAL_WINDOW_SIZE, window)]),
+        frames::window_update(0, window - 65_535),
+    ];
     if socket.write_all(&greeting.concat()).is_err() {
         return;
     }
@@ -133,10 +135,8 @@ fn reply(head: &[u8; 9], payload: &[u8], bodies: &mut BTreeMap<u32, Vec<u8>>) ->
         }
         _ => {}
     }
-    match bodies.remove(&stream).filter(|_| ends) {
-        Some(body) => echo(stream, &body),
-        None => Vec::new(),
-    }
+    let ended = if ends { bodies.remove(&stream) } else { None };
+    ended.map(|body| echo(stream, &body)).unwrap_or_default()
 }
 
 fn echo(stream: u32, body: &[u8]) -> Vec<u8> {

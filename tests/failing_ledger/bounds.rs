@@ -172,11 +172,18 @@ fn a_connection_too_many_is_turned_away() {
     drop(inside);
     sidecar.stop();
     // They are summed: one entry says how many, and when.
-    let found = bodies_of(&sidecar.ledger_dir, |body| if let Body::Notice(notice) = body { Some(notice) } else { None });
+    let found =
+        bodies_of(
+            &sidecar.ledger_dir,
+            |body| if let Body::Notice(notice) = body { Some(notice) } else { None },
+        );
     assert!(!found.is_empty(), "nothing says that connections were turned away");
     for notice in &found {
         assert_eq!(notice.r#type(), v1::notice::Type::TurnedAway);
-        assert!(notice.reason.contains("connections_max") && notice.from_unix_nanos <= notice.to_unix_nanos, "{notice:?}");
+        assert!(
+            notice.reason.contains("connections_max") && notice.from_unix_nanos <= notice.to_unix_nanos,
+            "{notice:?}"
+        );
     }
     let refused = counters(&sidecar).into_iter().find(|(name, _)| name == "connections_refused");
     assert_eq!(refused.map(|(_, count)| count), Some(found.iter().map(|notice| notice.count).sum()));

@@ -12,23 +12,31 @@ pub(crate) const CASES: &[Case] = &[
         wire.client_ends()?;
         wire.answers(OK)
     }),
-    http("the_client_ends_behind_pipelined_requests", &[call("GET /1 200 ended", b"", b"hello"), call("GET /2 200 ended", b"", b"hello")], |wire| {
-        wire.asks(b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\n\r\n")?;
-        wire.client_ends()?;
-        wire.answers(OK)?;
-        wire.answers(OK)
-    }),
+    http(
+        "the_client_ends_behind_pipelined_requests",
+        &[call("GET /1 200 ended", b"", b"hello"), call("GET /2 200 ended", b"", b"hello")],
+        |wire| {
+            wire.asks(b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\n\r\n")?;
+            wire.client_ends()?;
+            wire.answers(OK)?;
+            wire.answers(OK)
+        },
+    ),
     http("the_server_closes_an_idle_connection", &[call("GET /idle 200 ended", b"", b"hello")], |wire| {
         wire.exchange(b"GET /idle HTTP/1.1\r\nhost: a\r\n\r\n", OK)?;
         wire.server_ends()?;
         wire.client_ends()
     })
     .ending(BY_SERVER),
-    http("the_server_closes_behind_its_last_response", &[call("GET /last 200 ended", b"", b"hello")], |wire| {
-        wire.asks(b"GET /last HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")?;
-        wire.server.send(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello")?;
-        wire.server_ends()
-    })
+    http(
+        "the_server_closes_behind_its_last_response",
+        &[call("GET /last 200 ended", b"", b"hello")],
+        |wire| {
+            wire.asks(b"GET /last HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")?;
+            wire.server.send(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello")?;
+            wire.server_ends()
+        },
+    )
     .ending(BY_SERVER),
     http(
         "the_server_closes_without_an_answer",
@@ -57,26 +65,44 @@ pub(crate) const CASES: &[Case] = &[
             wire.answers(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\nno")
         },
     ),
-    http("the_client_resets_within_its_body", &[call("PUT /cut - abandoned (connection reset by the client)", b"half", b"")], |wire| {
-        wire.asks(b"PUT /cut HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\nhalf")?;
-        wire.client_aborts()
-    })
+    http(
+        "the_client_resets_within_its_body",
+        &[call("PUT /cut - abandoned (connection reset by the client)", b"half", b"")],
+        |wire| {
+            wire.asks(b"PUT /cut HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\nhalf")?;
+            wire.client_aborts()
+        },
+    )
     .ending(RESET_BY_CLIENT),
-    http("the_client_resets_instead_of_waiting", &[call("GET /slow - abandoned (connection reset by the client)", b"", b"")], |wire| {
-        wire.asks(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n")?;
-        wire.client_aborts()
-    })
+    http(
+        "the_client_resets_instead_of_waiting",
+        &[call("GET /slow - abandoned (connection reset by the client)", b"", b"")],
+        |wire| {
+            wire.asks(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n")?;
+            wire.client_aborts()
+        },
+    )
     .ending(RESET_BY_CLIENT),
-    http("the_client_resets_within_the_response", &[call("GET /long - abandoned (connection reset by the client)", b"", b"half")], |wire| {
-        wire.exchange(b"GET /long HTTP/1.1\r\nhost: a\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf")?;
-        wire.client_aborts()
-    })
+    http(
+        "the_client_resets_within_the_response",
+        &[call("GET /long - abandoned (connection reset by the client)", b"", b"half")],
+        |wire| {
+            wire.exchange(
+                b"GET /long HTTP/1.1\r\nhost: a\r\n\r\n",
+                b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf",
+            )?;
+            wire.client_aborts()
+        },
+    )
     .ending(RESET_BY_CLIENT),
     http(
         "the_server_ends_within_its_body",
         &[call("GET /cut - abandoned (from the server: the sender ended within a message)", b"", b"half")],
         |wire| {
-            wire.exchange(b"GET /cut HTTP/1.1\r\nhost: a\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf")?;
+            wire.exchange(
+                b"GET /cut HTTP/1.1\r\nhost: a\r\n\r\n",
+                b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf",
+            )?;
             wire.server_ends()
         },
     )
@@ -105,21 +131,36 @@ pub(crate) const CASES: &[Case] = &[
         },
     )
     .ending(BY_SERVER),
-    http("the_server_resets_within_its_body", &[call("GET /cut - abandoned (connection reset by the server)", b"", b"half")], |wire| {
-        wire.exchange(b"GET /cut HTTP/1.1\r\nhost: a\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf")?;
-        wire.server_aborts()
-    })
+    http(
+        "the_server_resets_within_its_body",
+        &[call("GET /cut - abandoned (connection reset by the server)", b"", b"half")],
+        |wire| {
+            wire.exchange(
+                b"GET /cut HTTP/1.1\r\nhost: a\r\n\r\n",
+                b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf",
+            )?;
+            wire.server_aborts()
+        },
+    )
     .ending(RESET_BY_SERVER),
     // The only sign that this body is not whole.
-    http("the_server_resets_a_body_that_runs_to_its_end", &[call("GET /cut - abandoned (connection reset by the server)", b"", b"half")], |wire| {
-        wire.exchange(b"GET /cut HTTP/1.1\r\nhost: a\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\nhalf")?;
-        wire.server_aborts()
-    })
+    http(
+        "the_server_resets_a_body_that_runs_to_its_end",
+        &[call("GET /cut - abandoned (connection reset by the server)", b"", b"half")],
+        |wire| {
+            wire.exchange(b"GET /cut HTTP/1.1\r\nhost: a\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\nhalf")?;
+            wire.server_aborts()
+        },
+    )
     .ending(RESET_BY_SERVER),
-    http("the_server_resets_instead_of_answering", &[call("GET /none - abandoned (connection reset by the server)", b"", b"")], |wire| {
-        wire.asks(b"GET /none HTTP/1.1\r\nhost: a\r\n\r\n")?;
-        wire.server_aborts()
-    })
+    http(
+        "the_server_resets_instead_of_answering",
+        &[call("GET /none - abandoned (connection reset by the server)", b"", b"")],
+        |wire| {
+            wire.asks(b"GET /none HTTP/1.1\r\nhost: a\r\n\r\n")?;
+            wire.server_aborts()
+        },
+    )
     .ending(RESET_BY_SERVER),
     http("the_server_resets_an_idle_connection", &[call("GET /idle 200 ended", b"", b"hello")], |wire| {
         wire.exchange(b"GET /idle HTTP/1.1\r\nhost: a\r\n\r\n", OK)?;
@@ -128,10 +169,16 @@ pub(crate) const CASES: &[Case] = &[
     .ending(RESET_BY_SERVER),
     http(
         "early_response_and_the_server_closes",
-        &[call("POST /early - abandoned (from the client: the sender ended within a message)", b"a lo", b"no")],
+        &[call(
+            "POST /early - abandoned (from the client: the sender ended within a message)",
+            b"a lo",
+            b"no",
+        )],
         |wire| {
             wire.asks(b"POST /early HTTP/1.1\r\nhost: a\r\ncontent-length: 11\r\n\r\na lo")?;
-            wire.answers(b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno")?;
+            wire.answers(
+                b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno",
+            )?;
             wire.server_ends()?;
             wire.client_ends()
         },

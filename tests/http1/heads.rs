@@ -29,26 +29,55 @@ pub(crate) const CASES: &[Case] = &[
         wire.asks(b"GET /head HTTP/1.1\r\nhost: a\r\n\r\n")?;
         wire.answers(b"HTTP/1.1 200 OK\r\nfolded: one\r\n two\r\n\tthree\r\ncontent-length: 5\r\n\r\nhello")
     }),
-    http("status_lines_without_a_reason", &[call("GET /1 200 ended", b"", b""), call("GET /2 299 ended", b"", b""), call("GET /3 999 ended", b"", b"")], |wire| {
-        wire.exchange(b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\n", b"HTTP/1.1 200 \r\ncontent-length: 0\r\n\r\n")?;
-        wire.exchange(b"GET /2 HTTP/1.1\r\nhost: a\r\n\r\n", b"HTTP/1.1 299\r\ncontent-length: 0\r\n\r\n")?;
-        wire.exchange(b"GET /3 HTTP/1.1\r\nhost: a\r\n\r\n", b"HTTP/1.1 999 What: ever\r\ncontent-length: 0\r\n\r\n")
-    }),
+    http(
+        "status_lines_without_a_reason",
+        &[
+            call("GET /1 200 ended", b"", b""),
+            call("GET /2 299 ended", b"", b""),
+            call("GET /3 999 ended", b"", b""),
+        ],
+        |wire| {
+            wire.exchange(
+                b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\n",
+                b"HTTP/1.1 200 \r\ncontent-length: 0\r\n\r\n",
+            )?;
+            wire.exchange(
+                b"GET /2 HTTP/1.1\r\nhost: a\r\n\r\n",
+                b"HTTP/1.1 299\r\ncontent-length: 0\r\n\r\n",
+            )?;
+            wire.exchange(
+                b"GET /3 HTTP/1.1\r\nhost: a\r\n\r\n",
+                b"HTTP/1.1 999 What: ever\r\ncontent-length: 0\r\n\r\n",
+            )
+        },
+    ),
     http("lines_that_end_in_a_bare_feed", &[call("POST /head 200 ended", b"abc", b"hello")], |wire| {
         wire.asks(b"POST /head HTTP/1.1\nhost: a\r\ncontent-length: 3\n\nabc")?;
         wire.answers(b"HTTP/1.1 200 OK\ncontent-length: 5\n\r\nhello")
     }),
-    http("empty_lines_before_requests", &[call("GET /1 200 ended", b"", b"hello"), call("GET /2 200 ended", b"", b"hello")], |wire| {
-        wire.asks(b"\r\n\r\n\nGET /1 HTTP/1.1\r\nhost: a\r\n\r\n")?;
-        wire.answers(OK)?;
-        wire.asks(b"\r\n\r\n")?;
-        wire.exchange(b"GET /2 HTTP/1.1\r\nhost: a\r\n\r\n", OK)
-    }),
-    http("several_hosts_and_none", &[call("GET /head 200 ended", b"", b"hello"), call("GET /head 200 ended", b"", b"hello"), call("GET /head 200 ended", b"", b"hello")], |wire| {
-        wire.exchange(b"GET /head HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", OK)?;
-        wire.exchange(b"GET /head HTTP/1.1\r\n\r\n", OK)?;
-        wire.exchange(b"GET /head HTTP/1.1\r\nhost:\r\n\r\n", OK)
-    }),
+    http(
+        "empty_lines_before_requests",
+        &[call("GET /1 200 ended", b"", b"hello"), call("GET /2 200 ended", b"", b"hello")],
+        |wire| {
+            wire.asks(b"\r\n\r\n\nGET /1 HTTP/1.1\r\nhost: a\r\n\r\n")?;
+            wire.answers(OK)?;
+            wire.asks(b"\r\n\r\n")?;
+            wire.exchange(b"GET /2 HTTP/1.1\r\nhost: a\r\n\r\n", OK)
+        },
+    ),
+    http(
+        "several_hosts_and_none",
+        &[
+            call("GET /head 200 ended", b"", b"hello"),
+            call("GET /head 200 ended", b"", b"hello"),
+            call("GET /head 200 ended", b"", b"hello"),
+        ],
+        |wire| {
+            wire.exchange(b"GET /head HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", OK)?;
+            wire.exchange(b"GET /head HTTP/1.1\r\n\r\n", OK)?;
+            wire.exchange(b"GET /head HTTP/1.1\r\nhost:\r\n\r\n", OK)
+        },
+    ),
     http("the_same_content_length_twice", &[call("POST /head 200 ended", b"abc", b"hello")], |wire| {
         wire.asks(b"POST /head HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\nContent-Length: 3\r\n\r\nabc")?;
         wire.answers(b"HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\n\r\nhello")
@@ -79,6 +108,9 @@ fn long_trailers(wire: &mut Wire) -> Step {
     let long = "t".repeat(20 * 1024);
     wire.asks(b"GET /head HTTP/1.1\r\nhost: a\r\n\r\n")?;
     wire.answers(
-        format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nlong: {long}\r\n\r\n").as_bytes(),
+        format!(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nlong: {long}\r\n\r\n"
+        )
+        .as_bytes(),
     )
 }

@@ -1,7 +1,7 @@
 //! Messages and their framing: where bodies end, what has none, what comes before the final response, and who answers whom.
 
-use crate::duet::{BY_SERVER, Case, Wire, call, http};
 use crate::driver::Step;
+use crate::duet::{BY_SERVER, Case, Wire, call, http};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
@@ -9,9 +9,16 @@ pub(crate) const CASES: &[Case] = &[
     http("request_without_a_body", &[call("GET /none 200 ended", b"", b"hello")], |wire| {
         wire.exchange(b"GET /none HTTP/1.1\r\nHost: a.example\r\n\r\n", OK)
     }),
-    http("request_body_with_content_length", &[call("POST /length 200 ended", b"question", b"hello")], |wire| {
-        wire.exchange(b"POST /length HTTP/1.1\r\nHost: a.example\r\nContent-Length: 8\r\n\r\nquestion", OK)
-    }),
+    http(
+        "request_body_with_content_length",
+        &[call("POST /length 200 ended", b"question", b"hello")],
+        |wire| {
+            wire.exchange(
+                b"POST /length HTTP/1.1\r\nHost: a.example\r\nContent-Length: 8\r\n\r\nquestion",
+                OK,
+            )
+        },
+    ),
     http("request_body_chunked", &[call("POST /chunked 200 ended", b"question", b"hello")], |wire| {
         wire.exchange(
             b"POST /chunked HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nquest\r\n3\r\nion\r\n0\r\n\r\n",
@@ -32,8 +39,12 @@ pub(crate) const CASES: &[Case] = &[
         &[call("POST /trailers 200 ended", b"question", b"answer")],
         |wire| {
             wire.asks(b"POST /trailers HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTrailer: Sum\r\nTransfer-Encoding: chunked\r\n\r\n")?;
-            wire.asks(b"00005;name=\"a;b\" ; flag\r\nquest\r\n3\r\nion\r\n0;last\r\nSum: 17\r\nsum: 18\r\n\r\n")?;
-            wire.answers(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: CHUNKED\r\nTrailer: X\r\n\r\n6 ;e=1\r\nanswer\r\n")?;
+            wire.asks(
+                b"00005;name=\"a;b\" ; flag\r\nquest\r\n3\r\nion\r\n0;last\r\nSum: 17\r\nsum: 18\r\n\r\n",
+            )?;
+            wire.answers(
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: CHUNKED\r\nTrailer: X\r\n\r\n6 ;e=1\r\nanswer\r\n",
+            )?;
             wire.answers(b"000\r\nX: done\r\n\r\n")
         },
     ),
@@ -76,7 +87,8 @@ pub(crate) const CASES: &[Case] = &[
         |wire| {
             let post = b"POST /2 HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc";
             wire.asks(
-                &[&b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\n"[..], post, b"GET /3 HTTP/1.1\r\nhost: a\r\n\r\n"].concat(),
+                &[&b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\n"[..], post, b"GET /3 HTTP/1.1\r\nhost: a\r\n\r\n"]
+                    .concat(),
             )?;
             wire.answers(&[OK, OK, b"HTTP/1.1 204 No Content\r\n\r\n"].concat())
         },
@@ -136,17 +148,24 @@ pub(crate) const CASES: &[Case] = &[
     })
     .ending(BY_SERVER),
     http("empty_response_to_the_end_of_the_connection", &[call("GET /eof 200 ended", b"", b"")], |wire| {
-        wire.exchange(b"GET /eof HTTP/1.1\r\nhost: a\r\n\r\n", b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")?;
-        wire.server_ends()
-    })
-    .ending(BY_SERVER),
-    http("response_with_another_coding_runs_to_the_end", &[call("GET /gzip 200 ended", b"", b"\x1f\x8bzip")], |wire| {
         wire.exchange(
-            b"GET /gzip HTTP/1.1\r\nhost: a\r\n\r\n",
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n\x1f\x8bzip",
+            b"GET /eof HTTP/1.1\r\nhost: a\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n",
         )?;
         wire.server_ends()
     })
+    .ending(BY_SERVER),
+    http(
+        "response_with_another_coding_runs_to_the_end",
+        &[call("GET /gzip 200 ended", b"", b"\x1f\x8bzip")],
+        |wire| {
+            wire.exchange(
+                b"GET /gzip HTTP/1.1\r\nhost: a\r\n\r\n",
+                b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n\x1f\x8bzip",
+            )?;
+            wire.server_ends()
+        },
+    )
     .ending(BY_SERVER),
     http("http10_with_host", &[call("GET /ten 200 ended", b"", b"bye")], |wire| {
         wire.exchange(
@@ -205,11 +224,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     http(
         "expect_refused_with_417_and_closed",
-        &[call(
-            "PUT /big - abandoned (from the client: the sender ended within a message)",
-            b"",
-            b"",
-        )],
+        &[call("PUT /big - abandoned (from the client: the sender ended within a message)", b"", b"")],
         |wire| {
             wire.exchange(
                 b"PUT /big HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 8\r\n\r\n",
@@ -229,17 +244,23 @@ pub(crate) const CASES: &[Case] = &[
             wire.asks(b"ng body")
         },
     ),
-    http("response_overtakes_a_chunked_request", &[call("POST /echo 200 ended", b"firstsecond", b"firstsecond")], |wire| {
-        wire.asks(b"POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n")?;
-        wire.answers(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n")?;
-        wire.asks(b"6\r\nsecond\r\n")?;
-        wire.answers(b"6\r\nsecond\r\n")?;
-        wire.asks(b"0\r\n\r\n")?;
-        wire.answers(b"0\r\n\r\n")
-    }),
-    http("absolute_uri_differs_from_host", &[call("GET http://b.example/x?y 200 ended", b"", b"hello")], |wire| {
-        wire.exchange(b"GET http://b.example/x?y HTTP/1.1\r\nHost: a.example\r\n\r\n", OK)
-    }),
+    http(
+        "response_overtakes_a_chunked_request",
+        &[call("POST /echo 200 ended", b"firstsecond", b"firstsecond")],
+        |wire| {
+            wire.asks(b"POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n")?;
+            wire.answers(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n")?;
+            wire.asks(b"6\r\nsecond\r\n")?;
+            wire.answers(b"6\r\nsecond\r\n")?;
+            wire.asks(b"0\r\n\r\n")?;
+            wire.answers(b"0\r\n\r\n")
+        },
+    ),
+    http(
+        "absolute_uri_differs_from_host",
+        &[call("GET http://b.example/x?y 200 ended", b"", b"hello")],
+        |wire| wire.exchange(b"GET http://b.example/x?y HTTP/1.1\r\nHost: a.example\r\n\r\n", OK),
+    ),
     http("options_asterisk", &[call("OPTIONS * 200 ended", b"", b"")], |wire| {
         wire.exchange(
             b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",

@@ -209,11 +209,11 @@ impl Connection {
             kind::DATA => self.take_data(frame),
             kind::SETTINGS if !frame.has(flag::ACK) => self.take_settings(&frame.payload),
             kind::PING if frame.has(flag::ACK) => {
-                let opaque = frame.payload.clone().try_into().unwrap_or_default();
+                let opaque: [u8; 8] = frame.payload.clone().try_into().unwrap_or_default();
                 drop(self.seen.note(|facts| facts.pings_answered.extend([opaque])));
             }
             kind::PING => {
-                let opaque = frame.payload.clone().try_into().unwrap_or_default();
+                let opaque: [u8; 8] = frame.payload.clone().try_into().unwrap_or_default();
                 self.out.push_back((frames::ping(flag::ACK, opaque), 0, 0));
             }
             kind::WINDOW_UPDATE => {

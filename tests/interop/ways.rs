@@ -54,6 +54,11 @@ impl Way {
         }
     }
 
+    /// There is TLS somewhere on the way.
+    pub(super) fn has_tls(self) -> bool {
+        matches!(self, Self::DirectTls | Self::Terminated | Self::Mesh)
+    }
+
     fn has_tls_peers(self) -> bool {
         matches!(self, Self::DirectTls | Self::Terminated)
     }

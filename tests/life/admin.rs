@@ -215,7 +215,8 @@ fn an_admin_address_in_use_is_a_failed_start() {
     let path = folder.path().join("proxy.toml");
     let (dir, address) = (folder.path().join("ledger"), taken.local_addr().unwrap());
     let text = format!(
-        "[proxy]\nlisten = \"127.0.0.1:0\"\nupstream = \"127.0.0.1:1\"\n[ledger]\ndir = {dir:?}\n[admin]\nlisten = \"{address}\"\n"
+        "[proxy]\nlisten = \"127.0.0.1:0\"\nupstream = \"127.0.0.1:1\"\n[ledger]\ndir = \"{}\"\n[admin]\nlisten = \"{address}\"\n",
+        dir.display()
     );
     fs::write(&path, text).unwrap();
     let (code, printed) = said(&attestry(&["run", "--config", path.to_str().unwrap()]));

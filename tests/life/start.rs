@@ -20,7 +20,9 @@ fn starting() -> (Process, SocketAddr, UnixListener, TempDir) {
         "[proxy]\nlisten = \"127.0.0.1:0\"\nupstream = \"127.0.0.1:1\"\nclient_tls = \"terminate\"\n";
     let dir = folder.path().join("ledger");
     let text = format!(
-        "{listeners}[tls]\nspiffe_socket = {socket:?}\n[ledger]\ndir = {dir:?}\n[admin]\nlisten = \"127.0.0.1:0\"\n"
+        "{listeners}[tls]\nspiffe_socket = \"{}\"\n[ledger]\ndir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n",
+        socket.display(),
+        dir.display()
     );
     fs::write(&path, text).unwrap();
     let mut command = Command::new(program());

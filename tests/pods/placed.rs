@@ -30,9 +30,19 @@ impl Placed {
         let folder = network.folder.path().join(name);
         fs::create_dir(&folder).unwrap();
         let (ledger, file) = (folder.join("ledger"), folder.join("proxy.toml"));
-        fs::write(&file, format!("{config}\n[ledger]\ndir = {ledger:?}\nsegment_bytes = {SEGMENT_BYTES}\n")).unwrap();
+        fs::write(&file, format!("{config}\n[ledger]\ndir = {ledger:?}\nsegment_bytes = {SEGMENT_BYTES}\n"))
+            .unwrap();
         own(network, &folder, UID);
-        let user = ["setpriv", "--reuid", UID, "--regid", UID, "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"];
+        let user = [
+            "setpriv",
+            "--reuid",
+            UID,
+            "--regid",
+            UID,
+            "--clear-groups",
+            "--inh-caps=-all",
+            "--bounding-set=-all",
+        ];
         let run = [&user[..], &[program(), "run", "--config", file.to_str().unwrap()]].concat();
         let process = network.start(place, name, &run);
         for listener in config.matches("\nlisten = ") {
@@ -64,7 +74,10 @@ impl Placed {
 
 /// Gives a folder and what is in it to a user, who must also be able to get there.
 pub(crate) fn own(network: &Network, folder: &Path, user: &str) {
-    network.sh(Place::Node, &format!("chmod 755 {} && chown -R {user} {}", network.folder.path().display(), folder.display()));
+    network.sh(
+        Place::Node,
+        &format!("chmod 755 {} && chown -R {user} {}", network.folder.path().display(), folder.display()),
+    );
 }
 
 /// A member of a JSON object that is a text.

@@ -20,8 +20,17 @@ pub(crate) const SMTP: u16 = 5025;
 const USER: &str = "65534";
 
 /// What must be installed: a program of each package, and where its name is not enough.
-const PROGRAMS: [&str; 9] =
-    ["mariadbd", "mariadb-install-db", "mariadb", "psql", "redis-server", "redis-cli", "exim4", "openssl", "python3"];
+const PROGRAMS: [&str; 9] = [
+    "mariadbd",
+    "mariadb-install-db",
+    "mariadb",
+    "psql",
+    "redis-server",
+    "redis-cli",
+    "exim4",
+    "openssl",
+    "python3",
+];
 
 /// The servers.
 pub(crate) struct Servers {
@@ -33,10 +42,16 @@ pub(crate) struct Servers {
 /// The first of the programs that is not there, as a complaint.
 pub(crate) fn missing() -> Option<String> {
     let is_missing = |name: &&&str| {
-        !Command::new("sh").args(["-c", &format!("PATH=$PATH:/usr/sbin command -v {name}")]).output().unwrap().status.success()
+        !Command::new("sh")
+            .args(["-c", &format!("PATH=$PATH:/usr/sbin command -v {name}")])
+            .output()
+            .unwrap()
+            .status
+            .success()
     };
     let program = PROGRAMS.iter().find(is_missing).map(|name| format!("{name} is not installed"));
-    program.or_else(|| postgresql().is_none().then(|| "no PostgreSQL server in /usr/lib/postgresql".to_owned()))
+    program
+        .or_else(|| postgresql().is_none().then(|| "no PostgreSQL server in /usr/lib/postgresql".to_owned()))
 }
 
 /// The folder of PostgreSQL's programs, which Debian keeps out of the path.
@@ -51,9 +66,18 @@ impl Servers {
         let folder = network.folder.path();
         let authority = Authority::new(folder, "authority");
         let issued = authority.issue_for("server", "DNS:pod.example,IP:10.77.1.2");
-        let _running = vec![mariadb(network, &issued), postgres(network, &issued), redis(network), exim(network, &issued)];
+        let _running = vec![
+            mariadb(network, &issued),
+            postgres(network, &issued),
+            redis(network),
+            exim(network, &issued),
+        ];
         let servers = Self { _running, spool: folder.join("exim/spool/input") };
-        let dial = |port: u16| format!("timeout 60 bash -c 'until (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.05; done'");
+        let dial = |port: u16| {
+            format!(
+                "timeout 60 bash -c 'until (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.05; done'"
+            )
+        };
         for port in [MARIADB, POSTGRESQL, REDIS, SMTP] {
             network.sh(Place::Pod, &dial(port));
         }
@@ -76,7 +100,10 @@ fn home(network: &Network, name: &str, issued: Option<&Issued>) -> PathBuf {
 
 /// The program as an unprivileged user, in its folder.
 fn start(network: &Network, name: &str, folder: &Path, command: &str) -> Process {
-    let user = format!("cd {} && exec setpriv --reuid {USER} --regid {USER} --clear-groups {command}", folder.display());
+    let user = format!(
+        "cd {} && exec setpriv --reuid {USER} --regid {USER} --clear-groups {command}",
+        folder.display()
+    );
     network.start(Place::Pod, name, &["sh", "-c", &user])
 }
 
@@ -85,14 +112,22 @@ fn mariadb(network: &Network, issued: &Issued) -> Process {
     let home = folder.display();
     network.sh(Place::Pod, &format!(
         "mkdir {home}/data && mariadb-install-db --no-defaults --datadir={home}/data --auth-root-authentication-method=normal --skip-test-db \
-         && echo \"CREATE USER pod@'%' IDENTIFIED BY 'secret'; GRANT ALL ON *.* TO pod@'%'; CREATE DATABASE pods;\" > {home}/init.sql"
+         && printf \"%s\\n\" \"CREATE USER pod@'%' IDENTIFIED BY 'secret';\" \"GRANT ALL ON *.* TO pod@'%';\" 'CREATE DATABASE pods;' > {home}/init.sql"
     ));
     own(network, &folder, USER);
-    let options = "--skip-name-resolve --bind-address=:: --max-allowed-packet=64M --innodb-buffer-pool-size=32M";
+    let options =
+        "--skip-name-resolve --max-allowed-packet=64M --innodb-buffer-pool-size=32M";
     let files = format!(
         "--datadir={home}/data --socket={home}/socket --pid-file={home}/pid --init-file={home}/init.sql --ssl-cert={home}/tls.crt --ssl-key={home}/tls.key"
     );
-    start(network, "mariadbd", &folder, &format!("$(PATH=$PATH:/usr/sbin command -v mariadbd) --no-defaults --port={MARIADB} {options} {files}"))
+    start(
+        network,
+        "mariadbd",
+        &folder,
+        &format!(
+            "$(PATH=$PATH:/usr/sbin command -v mariadbd) --no-defaults --port={MARIADB} {options} {files}"
+        ),
+    )
 }
 
 fn postgres(network: &Network, issued: &Issued) -> Process {
@@ -104,13 +139,25 @@ fn postgres(network: &Network, issued: &Issued) -> Process {
         "cd {home} && echo secret > password && chmod 644 password && {user} {programs}/initdb -D {home}/data -U pod -A scram-sha-256 --pwfile=password \
          && echo 'host all all all scram-sha-256' >> {home}/data/pg_hba.conf"
     ));
-    let options = format!("-c listen_addresses=* -c ssl=on -c ssl_cert_file={home}/tls.crt -c ssl_key_file={home}/tls.key -c fsync=off");
-    start(network, "postgres", &folder, &format!("{programs}/postgres -D {home}/data -p {POSTGRESQL} -k {home} {options}"))
+    let options = format!(
+        "-c listen_addresses=* -c ssl=on -c ssl_cert_file={home}/tls.crt -c ssl_key_file={home}/tls.key -c fsync=off"
+    );
+    start(
+        network,
+        "postgres",
+        &folder,
+        &format!("{programs}/postgres -D {home}/data -p {POSTGRESQL} -k {home} {options}"),
+    )
 }
 
 fn redis(network: &Network) -> Process {
     let folder = home(network, "redis", None);
-    start(network, "redis", &folder, &format!("redis-server --port {REDIS} --bind '*' '-::*' --protected-mode no --save '' --dir ."))
+    start(
+        network,
+        "redis",
+        &folder,
+        &format!("redis-server --port {REDIS} --bind '*' '-::*' --protected-mode no --save '' --dir ."),
+    )
 }
 
 /// It takes every mail, and keeps it in its queue.

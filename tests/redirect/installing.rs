@@ -136,6 +136,36 @@ fn a_failed_installation_leaves_the_rules_before_it() {
     }
 }
 
+/// nft where it works; where the kernel takes nothing from it, or it is not there, the iptables that does.
+#[test]
+fn auto_takes_what_works() {
+    let Some(network) = Network::make("redirect::auto") else { return };
+    let cases = [
+        (&[][..], "installed with nft ("),
+        (&["nft"][..], "installed with iptables ("),
+        (&["nft", "iptables-restore", "iptables-nft-restore"][..], "installed with iptables-legacy ("),
+    ];
+    for (number, (broken, expected)) in cases.into_iter().enumerate() {
+        let folder = network.folder.path().join(format!("auto-{number}"));
+        fs::create_dir(&folder).unwrap();
+        for program in broken {
+            let real = network.sh(Place::Pod, &format!("command -v {program}"));
+            // As on a kernel without nf_tables: it can be asked for its version, and for nothing that works.
+            let fails = "echo 'Could not initialize' >&2; exit 1";
+            let script = format!(
+                "#!/bin/sh\ncase \"$*\" in *version*|*list*) exec {} \"$@\";; esac\n{fails}\n",
+                real.trim()
+            );
+            fs::write(folder.join(program), script).unwrap();
+            fs::set_permissions(folder.join(program), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let line = format!("PATH={}:$PATH {} redirect install {ONE}", folder.display(), program());
+        let said = network.sh(Place::Pod, &line);
+        assert!(said.starts_with(expected), "{broken:?}: {said}");
+        assert_eq!(network.attestry_must(Place::Pod, "redirect show").matches("installed with").count(), 1);
+    }
+}
+
 const BROKEN_NAT_TABLE: &str = "awk '/^\\*nat/ { nat = 1 } /^COMMIT/ && nat && !d { print \"-A PREROUTING -p tcp -j TPROXY --on-port 1\"; d = 1 } { print }'";
 
 /// A PATH on which one program spoils what it is fed, except when it only checks.

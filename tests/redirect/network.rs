@@ -4,7 +4,7 @@
 //!   pod  10.77.1.2  fd77:1::2 ──── node ──── peer  10.77.2.2  fd77:2::2  (also 10.77.3.2, fd77:3::2)
 //! ```
 //! As on a node of Kubernetes, the node turns a service address (10.96.0.10, fd96::10) into the pod's own, and the pod has a
-//! link-local neighbour in it. Dropping a `Network` removes the namespaces, and with them all that the test did. Programs in them are `Process`es.
+//! link-local neighbour in it. The pod filters by reverse path, strictly. Dropping a `Network` removes the namespaces, and with them all that the test did. Programs in them are `Process`es.
 
 use std::fmt;
 use std::path::Path;
@@ -67,6 +67,7 @@ const SETUP: &str = "
     ip -n NODE -6 route add fd77:3::2/128 via fd77:2::2
     ip netns exec NODE sh -c \"echo 1 > /proc/sys/net/ipv4/ip_forward\"
     ip netns exec NODE sh -c \"echo 1 > /proc/sys/net/ipv6/conf/all/forwarding\"
+    ip netns exec POD sh -c \"for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 1 > $f; done\"
     ip netns exec NODE nft add table inet kube
     ip netns exec NODE nft add chain inet kube services { type nat hook prerouting priority dstnat ; }
     ip netns exec NODE nft add chain inet kube hairpin { type nat hook postrouting priority srcnat ; }

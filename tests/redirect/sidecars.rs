@@ -25,6 +25,9 @@ const CONVERSATIONS: [&str; 7] =
 /// Under which addresses the client dials: the pod's own and the service's, over IPv4 and IPv6.
 const ADDRESSES: [&str; 4] = ["10.77.1.2", "fd77:1::2", "10.96.0.10", "fd96::10"];
 
+/// For TPROXY: keys of [inbound].
+const TPROXY: &str = "mode = \"tproxy\"";
+
 const RULES: &str = "redirect install --inbound-port 15006 --outbound-port 15001 --uid 1337";
 
 #[test]
@@ -73,7 +76,7 @@ fn under_tproxy_the_service_sees_the_clients_address() {
     let mut ends = Ends::start(&network);
     let direct = ends.converse();
     for backend in BACKENDS {
-        let mut sidecar = Sidecar::start(&network, Place::Pod, "mode = \"tproxy\"");
+        let mut sidecar = Sidecar::start(&network, Place::Pod, TPROXY);
         network.attestry_must(Place::Pod, &format!("{RULES} --inbound-mode tproxy --backend {backend}"));
         let relayed = ends.converse();
         assert_eq!(relayed, direct, "{backend}: the client's address included");
@@ -143,6 +146,43 @@ fn an_upstream_that_is_not_there_is_told_by_a_reset() {
     [at_service, at_client].iter().for_each(|sidecar| verify(&sidecar.ledger));
 }
 
+/// Under TPROXY too: the reset that answers the sidecar's dial finds back to it, though it is addressed to the client.
+#[test]
+fn under_tproxy_a_missing_or_killed_service_is_told_by_a_reset() {
+    let Some(network) = Network::make("redirect::unreachable_tproxy") else { return };
+    let mut sidecar = Sidecar::start(&network, Place::Pod, TPROXY);
+    network.attestry_must(Place::Pod, &format!("{RULES} --inbound-mode tproxy"));
+    let mut ends = Ends::start(&network);
+    for address in ["10.77.1.2", "fd77:1::2"] {
+        let end = ends.client_alone(&format!("{address} 7"));
+        assert!(end.ends_with(" reset"), "{address}: {end}");
+        ends.kill_while_connected(&network, address, "under TPROXY");
+        let end = ends.client_alone(&format!("{address} 15006"));
+        assert!(end.ends_with(" reset"), "{address}, the sidecar's own port: {end}");
+    }
+    sidecar.stop();
+    assert_eq!(sidecar.connections().len(), 4, "{:?}", sidecar.connections());
+    verify(&sidecar.ledger);
+}
+
+/// Connection tracking forgets a half-closed connection that is silent for long, here after two seconds, and its NAT with it;
+/// a keepalive that comes sooner reminds it.
+#[test]
+fn an_answer_after_a_long_silence_arrives() {
+    let Some(network) = Network::make("redirect::late") else { return };
+    network.attestry_must(Place::Pod, RULES);
+    network.sh(Place::Pod, "echo 2 > /proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait");
+    let mut sidecar = Sidecar::start(&network, Place::Pod, "[tcp]\nkeepalive_ms = 1000");
+    let mut ends = Ends::start(&network);
+    for address in ["10.77.1.2", "fd77:1::2"] {
+        let end = ends.client_alone(&format!("{address} late"));
+        assert!(end.starts_with("14:") && end.ends_with(" fin"), "{address}: {end}");
+    }
+    sidecar.stop();
+    assert_eq!(sidecar.connections().len(), 2);
+    verify(&sidecar.ledger);
+}
+
 /// By its own service's address: out through the sidecar, to the node, which sends it back, and in through the sidecar.
 #[test]
 fn a_pod_that_calls_its_own_service_is_recorded_both_ways() {
@@ -191,15 +231,7 @@ fn a_killed_service_resets_its_clients() {
         }));
         let mut ends = Ends::start(&network);
         for address in ["10.96.0.10", "fd96::10"] {
-            ends.client.say(&format!("{address} killed"));
-            assert_eq!(ends.server.line(PATIENCE), "holding");
-            ends.server.kill();
-            let end = ends.client.line(PATIENCE);
-            assert!(
-                end.starts_with("5:") && end.ends_with(" reset"),
-                "sidecars up to {place:?}, {address}: {end}"
-            );
-            ends.server = Ends::serve(&network);
+            ends.kill_while_connected(&network, address, &format!("sidecars up to {place:?}"));
         }
     }
     sidecars.iter_mut().for_each(Sidecar::stop);
@@ -237,6 +269,16 @@ impl Ends {
         let server = network.start(Place::Pod, "talk-serve", &["python3", &script("talk.py"), "serve"]);
         assert_eq!(server.line(PATIENCE), "ready");
         server
+    }
+
+    /// Kills the service with a connection open and bytes of it unread; another takes its place.
+    fn kill_while_connected(&mut self, network: &Network, address: &str, what: &str) {
+        self.client.say(&format!("{address} killed"));
+        assert_eq!(self.server.line(PATIENCE), "holding");
+        self.server.kill();
+        let end = self.client.line(PATIENCE);
+        assert!(end.starts_with("5:") && end.ends_with(" reset"), "{what}, {address}: {end}");
+        self.server = Self::serve(network);
     }
 
     /// What a client sees of a conversation in which no server takes part.
@@ -281,7 +323,7 @@ struct Sidecar {
 }
 
 impl Sidecar {
-    /// Starts it with both redirected listeners; `inbound` are further keys of that section, for which it gets one capability.
+    /// Starts it with both redirected listeners; `inbound` are further lines after that section; for TPROXY it gets one capability.
     fn start(network: &Network, place: Place, inbound: &str) -> Self {
         let folder = network.folder.path().join(format!("sidecar-{place:?}"));
         let _ = fs::remove_dir_all(&folder);
@@ -294,10 +336,10 @@ impl Sidecar {
         fs::write(&config, text).unwrap();
         let folder = folder.to_str().unwrap();
         network.sh(Place::Node, &format!("chmod 755 {folder}/.. && chown -R {UID} {folder}"));
-        let capabilities: &[_] = if inbound.is_empty() {
-            &["--inh-caps=-all", "--bounding-set=-all"]
-        } else {
+        let capabilities: &[_] = if inbound == TPROXY {
             &["--inh-caps=-all,+net_admin", "--ambient-caps=-all,+net_admin"]
+        } else {
+            &["--inh-caps=-all", "--bounding-set=-all"]
         };
         let user = [&["setpriv", "--reuid", UID, "--regid", UID, "--clear-groups"], capabilities].concat();
         let run = [&user[..], &[program(), "run", "--config", config.to_str().unwrap()]].concat();

@@ -17,7 +17,8 @@ import sys
 import threading
 
 PORTS = {"grpc": 5001, "http1": 5002, "greeting": 5003, "half-close": 5004, "bulk": 5005, "server-reset": 5006,
-         "client-reset": 5007, "killed": 5008}
+         "client-reset": 5007, "killed": 5008,
+         "late": 5009}
 WAIT_SECONDS_MAX = 20
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 BULK_BYTES = 2 * 1024 * 1024
@@ -203,12 +204,26 @@ def call_killed(talk):
     talk.rest()
 
 
+def serve_late(talk):
+    """Answers long after the client has said its last: as long as its `late SECONDS` asks for."""
+    seconds = float(talk.until(b"\n").split()[1])
+    talk.rest()
+    threading.Event().wait(seconds)
+    talk.send(b"late, but here")
+
+
+def call_late(talk):
+    talk.send(b"\x01late 5\n")
+    talk.half_close()
+    talk.rest()
+
+
 SERVE = {"grpc": serve_grpc, "http1": serve_http1, "greeting": serve_greeting, "half-close": serve_half_close,
          "bulk": lambda talk: both_ways(talk, 1), "server-reset": serve_server_reset, "client-reset": serve_client_reset,
-         "killed": serve_killed}
+         "killed": serve_killed, "late": serve_late}
 CALL = {"grpc": call_grpc, "http1": call_http1, "greeting": call_greeting, "half-close": call_half_close,
         "bulk": lambda talk: both_ways(talk, 2), "server-reset": call_server_reset, "client-reset": call_client_reset,
-        "killed": call_killed}
+        "killed": call_killed, "late": call_late}
 
 
 def have(sock, conversation):

@@ -46,10 +46,7 @@ impl Relay {
             on_unreadable: OnUnreadable::Forward,
             tcp: TcpOptions { keepalive: None, user_timeout: None, mark: None },
             own_addresses: Arc::new([]),
-            policy: Policy {
-                level: Level::RequestResponse,
-                redactor: Redactor::new(&terms.redaction_key),
-            },
+            policy: Policy { level: Level::RequestResponse, redactor: Redactor::new(&terms.redaction_key) },
             port,
             clock: Arc::new(SystemClock),
             counters: Arc::new(Counters::default()),

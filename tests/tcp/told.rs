@@ -128,7 +128,8 @@ fn wrong_in_calls(sidecar: &Sidecar, calls: &[Value], played: &Played) -> Vec<St
 /// A call in a line, as cases give it.
 pub(crate) fn line(call: &Value) -> String {
     let status = call["status_code"].as_u64().map_or_else(|| "-".into(), |code| code.to_string());
-    let (protocol, method, target) = (text(&call["protocol"]), text(&call["http_method"]), text(&call["method"]));
+    let (protocol, method, target) =
+        (text(&call["protocol"]), text(&call["http_method"]), text(&call["method"]));
     let mut line = format!("{method} {target} {status} {}", text(&call["state"]));
     if protocol != "http" {
         line = format!("{protocol} {line}");
@@ -173,7 +174,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 fn unhex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit as u8).collect();
+    let digits: Vec<u8> =
+        text.chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit as u8).collect();
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 

@@ -240,3 +240,45 @@ fn the_upstream_chooses_for_the_client() {
         clients[3].failure
     );
 }
+
+/// A server's plaintext greeting is not what decides where the client's TLS ends here: it belongs inside. gRPC's servers greet with SETTINGS, those of mail in words.
+#[test]
+fn a_server_that_speaks_first_does_so_inside_the_session() {
+    let scene = Scene::new();
+    let mut calls = scene.sidecar(service::start()).set("proxy", "client_tls", "\"require\"").start();
+    service::run_bounded(async {
+        service::calls(&mut service::over_tls(&scene, calls.addr, &[]).await).await;
+    });
+    calls.stop();
+    calls.verify();
+    assert_eq!(calls.calls().len(), 3);
+
+    let mut mail = scene
+        .sidecar(greeting())
+        .set("proxy", "client_tls", "\"terminate\"")
+        .set("detect", "timeout_ms", "200")
+        .start();
+    let said = peers::Client::start(&scene, mail.addr, &["-servername", "a.example"]).wait();
+    assert!(said.out.contains("220 hello") && said.succeeded, "{} {}", said.out, said.errors);
+    // A client without TLS, which waits for the greeting, has it as well, once it is clear that it says nothing.
+    let mut plain = TcpStream::connect(mail.addr).unwrap();
+    plain.set_read_timeout(Some(super::BOUND)).unwrap();
+    let mut greeted = String::new();
+    std::io::Read::read_to_string(&mut plain, &mut greeted).unwrap();
+    assert_eq!(greeted, "220 hello\r\n");
+    mail.stop();
+    mail.verify();
+    assert_eq!(sessions(&mail.ledger_dir).len(), 1);
+}
+
+/// A server that greets whoever connects, and closes.
+fn greeting() -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            std::io::Write::write_all(&mut stream.unwrap(), b"220 hello\r\n").unwrap();
+        }
+    });
+    address
+}

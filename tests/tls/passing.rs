@@ -3,7 +3,7 @@
 use super::peers::{self, Server};
 use super::support::sidecar::Sidecar;
 use super::{Scene, closings, events, sessions};
-use attestry::generated::v1::{Side, WireProtocol, connection_event::Type};
+use attestry::generated::v1::{ConnectionEvent, Side, WireProtocol, connection_event::Type};
 
 #[test]
 fn tls_that_is_passed_on_is_the_peers_own() {
@@ -31,7 +31,7 @@ fn tls_that_is_passed_on_is_the_peers_own() {
     let protocols: Vec<_> = events(&sidecar.ledger_dir)
         .iter()
         .filter(|event| event.r#type() == Type::Protocol)
-        .map(|event| event.protocol())
+        .map(ConnectionEvent::protocol)
         .collect();
     assert_eq!(protocols, [WireProtocol::TlsPassthrough]);
     let closed = closings(&sidecar.ledger_dir);

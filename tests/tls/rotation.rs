@@ -2,6 +2,7 @@
 
 use super::authority::Issued;
 use super::{BOUND, Scene, notices, peers, quoted, service};
+use attestry::generated::v1::Notice;
 use attestry::generated::v1::notice::Type;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -93,7 +94,7 @@ fn certificates_are_replaced_under_open_streams() {
 pub(super) fn wait_for(ledger: &Path, expected: &[Type]) {
     let end = Instant::now() + BOUND;
     loop {
-        let found: Vec<Type> = notices(ledger).iter().map(|notice| notice.r#type()).collect();
+        let found: Vec<Type> = notices(ledger).iter().map(Notice::r#type).collect();
         if found == expected {
             return;
         }

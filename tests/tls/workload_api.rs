@@ -29,6 +29,7 @@ pub(super) struct X509SvidResponse {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
+#[allow(clippy::struct_field_names, reason = "the names of the standard's proto")]
 struct X509Svid {
     #[prost(string, tag = "1")]
     spiffe_id: String,

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 /// Ends a test that hangs.
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_mins(1);
 /// Far beyond what a handshake takes.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -88,14 +88,14 @@ async fn shake_hands(
     server: &ServerSide,
     client: &ClientSide,
     offered: &[&[u8]],
-    served: &[&[u8]],
+    spoken: &[&[u8]],
 ) -> (Shaken, Shaken) {
     let names = |names: &[&[u8]]| names.iter().map(|name| name.to_vec()).collect::<Vec<_>>();
     let (near, far) = sockets().await;
-    let served = names(served);
+    let spoken = names(spoken);
     let accepting = async {
         let (early, hello) = read_hello(&far).await;
-        accept(far, &early, server, &served, &hello, LIMIT).await
+        accept(far, &early, server, &spoken, &hello, LIMIT).await
     };
     tokio::join!(accepting, originate(near, client, "a.example", names(offered), LIMIT))
 }
