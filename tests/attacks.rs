@@ -18,6 +18,8 @@ mod http2;
 mod ledger_reading;
 #[path = "attacks/siege.rs"]
 mod siege;
+#[path = "attacks/strays.rs"]
+mod strays;
 mod support;
 #[path = "attacks/upstream.rs"]
 mod upstream;

@@ -446,6 +446,7 @@ fn another_value(known: (&str, &str), shown: &str) -> (String, String) {
         (_, "client_certificates") => text("optional"),
         (_, "upstream_tls") => text("originate"),
         (_, "upstream_id") => text("spiffe://a/b"),
+        (_, "scheme") => text("upstream"),
         ("tls", "spiffe_socket") => text("/run/agent.sock"),
         ("tls", "alpn") => ("http/1.1".to_owned(), "[\"http/1.1\"]".to_owned()),
         ("detect", "on_unreadable") => text("refuse"),

@@ -12,14 +12,28 @@ mod crooked;
 mod driver;
 #[path = "tcp/duet.rs"]
 mod duet;
+#[path = "http1/durable.rs"]
+mod durable;
+#[path = "http1/elsewhere.rs"]
+mod elsewhere;
 #[path = "http1/endings.rs"]
 mod endings;
 #[path = "wire/frames.rs"]
 mod frames;
 #[path = "http1/heads.rs"]
 mod heads;
+#[path = "tcp/held.rs"]
+mod held;
+#[path = "support/holding_port.rs"]
+mod holding_port;
 #[path = "http1/messages.rs"]
 mod messages;
+#[path = "support/relay.rs"]
+mod relay;
+#[path = "tcp/socket.rs"]
+mod socket;
+#[path = "support/spoiled_disks.rs"]
+mod spoiled_disks;
 mod support;
 #[path = "http1/switching.rs"]
 mod switching;

@@ -118,7 +118,7 @@ pub(super) fn options(
         tcp: TcpOptions {
             keepalive: config.tcp.keepalive,
             user_timeout: config.tcp.user_timeout,
-            mark: None,
+            mark: config.tcp.mark,
         },
         own_addresses: own?.into(),
         policy: Policy {
@@ -152,6 +152,7 @@ fn terms(rules: &Rules, config: &Config, credentials: Option<&Credentials>) -> T
         upstream_name: rules.upstream_name.clone().unwrap_or_default(),
         expect: rules.upstream_id.clone().map_or(Expect::Name, Expect::SpiffeId),
         alpn: alpn(config),
+        says_scheme: rules.scheme == config::Scheme::Upstream,
         credentials: credentials.cloned(),
     }
 }

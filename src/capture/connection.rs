@@ -1,11 +1,14 @@
 //! One connection's capture: both directions' header tables, the calls in progress, and what a read of either side says about them.
 
+pub use super::evidence::{Ending, Failure};
+
 use super::evidence::{Evidence, sender_name};
 use super::stream::{Stream, protocol_over_http2};
-use super::{Direction, Ids, Limits, Policy, Side, Subject};
+use super::{Direction, Ids, Limits, Policy, Subject};
 use crate::counters::Counters;
 use crate::entry::Submission;
 use crate::generated::v1::{self, EventType, connection_event::Type as ConnectionEventType};
+use crate::http2::hpack::{FIELD_OVERHEAD_BYTES, TABLE_BYTES_MAX};
 use crate::http2::{Field, Malformed, Unit, UnitBody, UnitError, UnitReader, code, frame};
 use bytes::Bytes;
 use prost::Message as _;
@@ -19,8 +22,13 @@ const RESET_STREAMS_MAX: usize = 256;
 /// SETTINGS of one side that the other has not acknowledged. h2 and nghttp2 give up far earlier.
 const UNACKNOWLEDGED_SETTINGS_MAX: usize = 1_000;
 
-/// SETTINGS_HEADER_TABLE_SIZE (RFC 9113 section 6.5.2).
+/// SETTINGS_HEADER_TABLE_SIZE (RFC 9113 section 6.5.2), and its value before any SETTINGS.
 const HEADER_TABLE_SIZE: u16 = 0x1;
+const HEADER_TABLE_BYTES: u32 = 4_096;
+
+/// Octets of a decoded header list for each octet of its frames, beside what stands in the dynamic table: no field of the static table has more (RFC 7541 Appendix A),
+/// and no literal does.
+const LIST_BYTES_PER_BYTE_MAX: usize = 64;
 
 /// What a read was found to be.
 pub struct Observed {
@@ -56,37 +64,6 @@ pub enum Milestone {
     Ping([u8; 8]),
 }
 
-/// Why a connection must end.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
-pub struct Failure {
-    /// For the GOAWAY.
-    pub code: u32,
-    /// In words.
-    pub reason: String,
-}
-
-/// How a connection ended.
-pub struct Ending {
-    /// In words.
-    pub reason: String,
-    /// Who ended it.
-    pub side: Side,
-    /// Bytes released to the server.
-    pub bytes_to_server: u64,
-    /// Bytes released to the client.
-    pub bytes_to_client: u64,
-    /// From its acceptance on.
-    pub duration_nanos: u64,
-}
-
-impl Ending {
-    /// The direction in whose entries the last events stand.
-    pub(super) fn direction(&self) -> Direction {
-        if self.side == Side::Server { Direction::ServerToClient } else { Direction::ClientToServer }
-    }
-}
-
 /// The state of one connection.
 pub struct Connection {
     limits: Limits,
@@ -106,12 +83,18 @@ struct Sender {
     reader: UnitReader,
     /// The header table size of each SETTINGS that this side has sent and that is not acknowledged yet.
     unacknowledged: VecDeque<Option<u32>>,
+    /// The largest header table that this side's encoder may have made use of.
+    table_bytes_max: u32,
 }
 
 impl Connection {
     /// A connection before its first frame.
     pub fn new(subject: Subject, policy: Policy, limits: Limits, ids: Ids, counters: Arc<Counters>) -> Self {
-        let side = || Sender { reader: UnitReader::new(limits.units), unacknowledged: VecDeque::new() };
+        let side = || Sender {
+            reader: UnitReader::new(limits.units),
+            unacknowledged: VecDeque::new(),
+            table_bytes_max: HEADER_TABLE_BYTES,
+        };
         Self {
             limits,
             ids,
@@ -151,7 +134,10 @@ impl Connection {
         while failure.is_none() {
             let begin = at;
             match self.side(direction).reader.next(chunk, &mut at) {
-                Ok(Some(unit)) => failure = self.unit(direction, unit).err(),
+                Ok(Some(unit)) => {
+                    let is_plausible = self.check_expansion(direction, &unit, at - begin);
+                    failure = is_plausible.and_then(|()| self.unit(direction, unit)).err();
+                }
                 Ok(None) => break,
                 Err(error) => failure = Some(self.unreadable(direction, &error)),
             }
@@ -250,16 +236,18 @@ impl Connection {
                 return self.headers(direction, id, fields, end_stream, malformed);
             }
             UnitBody::PushPromise { promised, fields, malformed } => {
-                self.push_promise(id, promised, fields, malformed);
+                self.push_promise(direction, id, promised, fields, malformed);
             }
             UnitBody::Reset { code } => self.reset(direction, id, code),
             UnitBody::Settings { params } => return self.settings(direction, &params),
             UnitBody::SettingsAck => self.settings_ack(direction),
             UnitBody::GoAway { last_stream, code, debug } => self.goaway(direction, last_stream, code, debug),
             UnitBody::Unknown { kind, flags, payload } => {
-                self.stray(id, kind, flags, "a frame of an unknown type", payload);
+                self.stray(direction, id, kind, flags, "a frame of an unknown type", payload);
             }
-            UnitBody::Broken { kind, flags, payload, why } => self.stray(id, kind, flags, why, payload),
+            UnitBody::Broken { kind, flags, payload, why } => {
+                self.stray(direction, id, kind, flags, why, payload);
+            }
             UnitBody::Ping { ack: false, opaque } if direction == Direction::ClientToServer => {
                 self.milestones.push(Milestone::Ping(opaque));
             }
@@ -282,11 +270,8 @@ impl Connection {
             self.begin_call(id, &fields)?;
         }
         let Some(stream) = self.streams.get_mut(&id) else {
-            let (block, beside) =
-                self.evidence.policy.redactor.block(fields, malformed.map_or("", Malformed::as_str));
-            let payload =
-                beside.unwrap_or_else(|| v1::FieldList { fields: block.fields }.encode_to_vec().into());
-            self.stray(id, frame::kind::HEADERS, 0, "a header block on a stream that is not open", payload);
+            let why = "a header block on a stream that is not open";
+            self.stray_block(direction, id, frame::kind::HEADERS, why, fields, malformed);
             return Ok(());
         };
         stream.headers(direction, fields, end_stream, malformed, &mut self.evidence);
@@ -316,14 +301,8 @@ impl Connection {
 
     fn data(&mut self, direction: Direction, id: u32, data: &Bytes, end_stream: bool) {
         let Some(stream) = self.streams.get_mut(&id) else {
-            self.stray(
-                id,
-                frame::kind::DATA,
-                u8::from(end_stream),
-                "DATA on a stream that is not open",
-                data.clone(),
-            );
-            return;
+            let why = "DATA on a stream that is not open";
+            return self.stray(direction, id, frame::kind::DATA, u8::from(end_stream), why, data.clone());
         };
         stream.data(direction, data, end_stream, &mut self.evidence);
         if end_stream && direction == Direction::ServerToClient {
@@ -332,25 +311,44 @@ impl Connection {
         self.touched(id);
     }
 
-    fn push_promise(&mut self, id: u32, promised: u32, fields: Vec<Field>, malformed: Option<Malformed>) {
+    fn push_promise(
+        &mut self,
+        direction: Direction,
+        id: u32,
+        promised: u32,
+        fields: Vec<Field>,
+        malformed: Option<Malformed>,
+    ) {
+        // Only servers promise (RFC 9113 section 8.4), and what a client invents is no call of the server's.
+        let is_servers = direction == Direction::ServerToClient;
         let is_free = promised != 0 && promised.is_multiple_of(2) && !self.streams.contains_key(&promised);
-        if is_free && self.streams.len() < self.limits.streams_max {
+        let begins = is_servers && is_free && self.streams.len() < self.limits.streams_max;
+        if begins {
             // The promised response is a call of its own, whose request is the promise.
             let mut pushed = Stream::new(promised, self.ids.call(), protocol_over_http2(&fields));
             pushed.promised(fields.clone(), malformed, &mut self.evidence);
             self.streams.insert(promised, pushed);
             self.evidence.call_begins();
         }
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.push_promise(promised, fields, malformed, &mut self.evidence);
+        match self.streams.get_mut(&id) {
+            Some(stream) if is_servers => {
+                stream.push_promise(promised, fields, malformed, &mut self.evidence);
+            }
+            _ if begins => {}
+            _ => {
+                let why = "a promise that no open stream carries";
+                self.stray_block(direction, id, frame::kind::PUSH_PROMISE, why, fields, malformed);
+            }
         }
     }
 
     fn reset(&mut self, direction: Direction, id: u32, code: u32) {
         let Some(stream) = self.streams.get_mut(&id) else {
-            let reason = format!("a reset of a stream that is not open, code {code}");
-            self.stray(id, frame::kind::RST_STREAM, 0, &reason, Bytes::new());
-            return;
+            let why = "a reset of a stream that is not open";
+            let reason = format!("{why}, code {code}");
+            let event = self.stray_event(id, frame::kind::RST_STREAM, 0, &reason, &Bytes::new());
+            let event = v1::ConnectionEvent { code, ..event };
+            return self.evidence.push_repeatable(why, direction, event, Bytes::new());
         };
         let was_reset = stream.is_reset;
         stream.reset(direction, code, &mut self.evidence);
@@ -405,7 +403,9 @@ impl Connection {
     fn settings_ack(&mut self, direction: Direction) {
         let other = if direction == Direction::ClientToServer { &mut self.server } else { &mut self.client };
         if let Some(Some(size)) = other.unacknowledged.pop_front() {
-            self.side(direction).reader.hpack_mut().set_limit(size);
+            let side = self.side(direction);
+            side.reader.hpack_mut().set_limit(size);
+            side.table_bytes_max = side.table_bytes_max.max(size);
         }
     }
 
@@ -414,15 +414,63 @@ impl Connection {
         let r#type = ConnectionEventType::Goaway.into();
         let event =
             v1::ConnectionEvent { r#type, last_stream, code, reason, ..self.evidence.payload_event(&debug) };
-        self.evidence.push(event, debug);
+        self.evidence.push_repeatable("GOAWAY", direction, event, debug);
         if direction == Direction::ServerToClient {
             self.milestones.push(Milestone::GoAway(last_stream));
         }
     }
 
-    fn stray(&mut self, stream: u32, kind: u8, flags: u8, reason: &str, payload: Bytes) {
-        let event = self.stray_event(stream, kind, flags, reason, &payload);
-        self.evidence.push(event, payload);
+    /// A header list that is longer than its frames and the dynamic table explain names large entries over and over: an HPACK bomb (RFC 7541 section 7.3), which
+    /// its receiver may be able to bear, and a ledger that keeps what was said is not. Each entry may stand for a whole field and for a name once.
+    fn check_expansion(
+        &mut self,
+        direction: Direction,
+        unit: &Unit,
+        wire_bytes: usize,
+    ) -> Result<(), Failure> {
+        let (UnitBody::Headers { fields, .. } | UnitBody::PushPromise { fields, .. }) = &unit.body else {
+            return Ok(());
+        };
+        let bytes = |field: &Field| field.name.len() + field.value.len() + FIELD_OVERHEAD_BYTES;
+        let list_bytes = fields.iter().map(bytes).sum::<usize>();
+        let table_bytes = self.side(direction).table_bytes_max.min(TABLE_BYTES_MAX) as usize;
+        if list_bytes <= 2 * table_bytes + LIST_BYTES_PER_BYTE_MAX * wire_bytes {
+            return Ok(());
+        }
+        let (side, stream) = (sender_name(direction), unit.stream);
+        let reason = format!(
+            "from the {side}: the header block on stream {stream} has {wire_bytes} octets and decodes to {list_bytes}, as only repeated references to large entries of the header table do"
+        );
+        Err(self.evidence.broken_bound(code::ENHANCE_YOUR_CALM, reason))
+    }
+
+    fn stray(
+        &mut self,
+        direction: Direction,
+        stream: u32,
+        kind: u8,
+        flags: u8,
+        why: &'static str,
+        payload: Bytes,
+    ) {
+        let event = self.stray_event(stream, kind, flags, why, &payload);
+        self.evidence.push_repeatable(why, direction, event, payload);
+    }
+
+    /// A header block that belongs to no call, as an encoded `FieldList` without its secrets.
+    fn stray_block(
+        &mut self,
+        direction: Direction,
+        stream: u32,
+        kind: u8,
+        why: &'static str,
+        fields: Vec<Field>,
+        malformed: Option<Malformed>,
+    ) {
+        let (block, beside) =
+            self.evidence.policy.redactor.block(fields, malformed.map_or("", Malformed::as_str));
+        let payload = beside.unwrap_or_else(|| v1::FieldList { fields: block.fields }.encode_to_vec().into());
+        self.stray(direction, stream, kind, 0, why, payload);
     }
 
     fn stray_event(

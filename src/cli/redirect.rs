@@ -67,7 +67,9 @@ fn install(args: InstallArgs) -> ExitCode {
     let plan = match plan(args.wanted, args.config.as_deref()) {
         Ok(plan) => plan,
         Err(faults) => {
-            faults.iter().for_each(|fault| eprintln!("{fault}"));
+            for fault in &faults {
+                eprintln!("{fault}");
+            }
             return ExitCode::from(EXIT_FAULTY);
         }
     };
@@ -126,7 +128,9 @@ fn plan(mut wanted: Wanted, config: Option<&Path>) -> Result<Plan, Vec<String>> 
         eprintln!("attestry: {warning}");
     }
     let unreachable = config.iter().flat_map(|config| unreachable_listeners(config, host_has_ipv6));
-    unreachable.for_each(|warning| eprintln!("attestry: {warning}"));
+    for warning in unreachable {
+        eprintln!("attestry: {warning}");
+    }
     Ok(plan)
 }
 
@@ -166,7 +170,8 @@ fn unreachable_listeners(config: &Config, host_has_ipv6: bool) -> Vec<String> {
     for (section, listen, is_from_localhost) in listeners {
         let Some(listen) = listen else { continue };
         let port = listen.port();
-        if !listen.ip().is_unspecified() && !(is_from_localhost && listen.ip().is_loopback()) {
+        let arrives = listen.ip().is_unspecified() || (is_from_localhost && listen.ip().is_loopback());
+        if !arrives {
             warnings.push(format!(
                 "[{section}] listen is {listen}, where redirected connections do not arrive: they will be refused; write \"[::]:{port}\""
             ));

@@ -162,11 +162,13 @@ fn tcp(s: &mut Settings) -> Option<Tcp> {
         limits::HALF_CLOSE_TIMEOUT_MS,
         limits::HALF_CLOSE_TIMEOUT_MS_RANGE,
     );
+    let mark = integer(s, ("tcp", "mark"), 0, 0..=u32::MAX);
     let some = |wait: Duration| Some(wait).filter(|wait| !wait.is_zero());
     Some(Tcp {
         keepalive: some(keepalive?),
         user_timeout: some(user_timeout?),
         half_close_timeout: half_close_timeout?,
+        mark: mark.map(|mark| Some(mark).filter(|mark| *mark != 0))?,
     })
 }
 

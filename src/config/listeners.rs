@@ -85,6 +85,18 @@ pub struct Rules {
     pub upstream_name: Option<String>,
     /// The SPIFFE id that the upstream must have, instead of a name.
     pub upstream_id: Option<String>,
+    /// What requests call the way to the upstream.
+    pub scheme: Scheme,
+}
+
+/// The `:scheme` of requests over HTTP/2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scheme {
+    /// What the client says.
+    #[default]
+    Keep,
+    /// What is so: https where TLS is spoken to the upstream, else http.
+    Upstream,
 }
 
 /// What is done with a client that speaks TLS.
@@ -142,6 +154,8 @@ pub(super) const UPSTREAM_TLS: [(&str, UpstreamTls); 3] = [
     ("as_client", UpstreamTls::AsClient),
     ("originate", UpstreamTls::Originate),
 ];
+
+pub(super) const SCHEMES: [(&str, Scheme); 2] = [("keep", Scheme::Keep), ("upstream", Scheme::Upstream)];
 
 pub(super) const FIXED: KnownKey = ("proxy", "listen");
 const UPSTREAM: KnownKey = ("proxy", "upstream");
@@ -219,6 +233,7 @@ fn rules(s: &mut Settings, section: &'static str) -> Option<Rules> {
     let upstream_tls = choice(s, (section, "upstream_tls"), UpstreamTls::default(), &UPSTREAM_TLS);
     let upstream_name = s.optional((section, "upstream_name"), None, parse_tls_name);
     let upstream_id = s.optional((section, "upstream_id"), None, parse_spiffe_id);
+    let scheme = choice(s, (section, "scheme"), Scheme::default(), &SCHEMES);
     Some(Rules {
         opaque_ports: opaque_ports?,
         client_tls: client_tls?,
@@ -226,6 +241,7 @@ fn rules(s: &mut Settings, section: &'static str) -> Option<Rules> {
         upstream_tls: upstream_tls?,
         upstream_name: upstream_name?,
         upstream_id: upstream_id?,
+        scheme: scheme?,
     })
 }
 

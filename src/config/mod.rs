@@ -18,7 +18,8 @@ mod values;
 
 pub use fault::{Fault, Faults, Place, Problem};
 pub use listeners::{
-    ClientCertificates, ClientTls, Fixed, Inbound, Interception, Outbound, Rules, Traffic, UpstreamTls,
+    ClientCertificates, ClientTls, Fixed, Inbound, Interception, Outbound, Rules, Scheme, Traffic,
+    UpstreamTls,
 };
 pub use tls::{CertificateFiles, CredentialFiles, Credentials, Tls};
 pub use upstream::Upstream;
@@ -104,6 +105,8 @@ pub struct Tcp {
     pub user_timeout: Option<Duration>,
     /// Silence of a connection that one side has ended, until it is ended as a whole.
     pub half_close_timeout: Duration,
+    /// SO_MARK of connections to upstreams, by which rules may tell them from the workload's; `None` sets none.
+    pub mark: Option<u32>,
 }
 
 /// Section `[capture]`.

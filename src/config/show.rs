@@ -4,7 +4,7 @@
 //! equal values. The canonical text has no comments, so equal values give equal bytes wherever they came from.
 
 use super::checked::{CAPTURE_LEVELS, LOG_FORMATS, ON_FAILURES, ON_UNREADABLES};
-use super::listeners::{CLIENT_CERTIFICATES, CLIENT_TLS, INTERCEPTIONS, TRAFFICS, UPSTREAM_TLS};
+use super::listeners::{CLIENT_CERTIFICATES, CLIENT_TLS, INTERCEPTIONS, SCHEMES, TRAFFICS, UPSTREAM_TLS};
 use super::settings::{KnownKey, Origin, Origins};
 use super::{
     Config, Credentials, Inbound, Interception, Outbound, Proxy, Rules, Tls, Traffic, variable_name,
@@ -100,6 +100,7 @@ fn rules(section: &'static str, rules: Option<&Rules>) -> Vec<Shown> {
         (section, "upstream_tls", name_of(rules.upstream_tls, &UPSTREAM_TLS)),
         (section, "upstream_name", quoted(rules.upstream_name.as_deref().unwrap_or_default())),
         (section, "upstream_id", quoted(rules.upstream_id.as_deref().unwrap_or_default())),
+        (section, "scheme", name_of(rules.scheme, &SCHEMES)),
     ]
 }
 
@@ -136,6 +137,7 @@ fn process(config: &Config) -> Vec<Shown> {
         ("tcp", "keepalive_ms", millis(tcp.keepalive.unwrap_or_default())),
         ("tcp", "user_timeout_ms", millis(tcp.user_timeout.unwrap_or_default())),
         ("tcp", "half_close_timeout_ms", millis(tcp.half_close_timeout)),
+        ("tcp", "mark", tcp.mark.unwrap_or_default().to_string()),
         ("capture", "level", name_of(capture.level, &CAPTURE_LEVELS)),
         ("limits", "header_list_bytes_max", limits.header_list_bytes_max.to_string()),
         ("limits", "frame_bytes_max", limits.frame_bytes_max.to_string()),

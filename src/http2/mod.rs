@@ -10,11 +10,13 @@
 pub mod frame;
 pub mod hpack;
 pub mod malformed;
+pub mod scheme;
 pub mod unit;
 
 pub use frame::FrameHeader;
 pub use hpack::{Decoder, Field, HpackError};
 pub use malformed::Malformed;
+pub use scheme::Scheme;
 pub use unit::{Prefix, Unit, UnitBody, UnitError, UnitLimits, UnitReader};
 
 /// What a client sends before its first frame (RFC 9113 section 3.4).

@@ -279,7 +279,7 @@ mod tests {
             Some(Judgement::Found(Found::Http2 { .. })) => "http2",
             Some(Judgement::Found(Found::Http1)) => "http1",
             Some(Judgement::Found(Found::Tls(_))) => "tls",
-            Some(Judgement::Found(Found::Opaque(_) | Found::Broken { .. })) => "opaque",
+            Some(Judgement::Found(_)) => "opaque",
         }
     }
 

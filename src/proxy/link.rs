@@ -68,6 +68,11 @@ impl Link {
         }
     }
 
+    /// Whether TLS is spoken.
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// Whether a read may bring something.
     pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {

@@ -288,6 +288,11 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         if !commits {
             pipe.give_place_back();
         }
+        // What one side has said may decide what bytes of the other are that wait behind a request for another protocol.
+        if self.session.answers.dialect() == Dialect::Http1 {
+            let other = if is_down { &mut self.up } else { &mut self.down };
+            other.set_waiting(!other.buffered().is_empty());
+        }
     }
 
     /// A half-closed connection is over: the side that still has an open half sees a reset.

@@ -29,6 +29,8 @@ pub struct TlsTerms {
     pub expect: Expect,
     /// What a client is offered where the upstream does not choose, best first (RFC 7301).
     pub alpn: Vec<Vec<u8>>,
+    /// Whether requests are told what is so on the way to the upstream, whatever the client said.
+    pub says_scheme: bool,
     /// Certificates and authorities; `None` where neither leg speaks TLS with attestry.
     pub credentials: Option<Credentials>,
 }

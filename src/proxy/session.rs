@@ -11,7 +11,7 @@ use crate::capture::{
 };
 use crate::entry::{Body, CommitError, PendingEntry, Receipt, Submission};
 use crate::generated::v1::{self, WireProtocol, connection_event};
-use crate::http2::code;
+use crate::http2::{Scheme, code};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -122,8 +122,8 @@ impl<C: CommitPort> Session<C> {
         self.note(v1::ConnectionEvent { r#type: kind, tls: Some(tls), ..Default::default() });
     }
 
-    /// Says what is spoken from here on, and how that was found.
-    pub(super) fn begin(&mut self, protocol: WireProtocol, reason: String) {
+    /// Says what is spoken from here on, and how that was found; and, of HTTP/2, what requests are to say if not what the client says.
+    pub(super) fn begin(&mut self, protocol: WireProtocol, reason: String, scheme: Option<Scheme>) {
         let kind = connection_event::Type::Protocol.into();
         self.note(v1::ConnectionEvent {
             r#type: kind,
@@ -136,7 +136,9 @@ impl<C: CommitPort> Session<C> {
         let (subject, policy, limits, counters) =
             (self.subject.clone(), options.policy.clone(), options.limits, Arc::clone(&options.counters));
         self.talk = Some(match protocol {
-            WireProtocol::Http2 => Talk::http2(Connection::new(subject, policy, limits, ids, counters)),
+            WireProtocol::Http2 => {
+                Talk::http2(Connection::new(subject, policy, limits, ids, counters), scheme)
+            }
             WireProtocol::Http1 => {
                 let capture = Http1::new(subject, policy, limits, ids, counters, options.on_unreadable);
                 Talk::Http1(Box::new(capture))
@@ -191,7 +193,7 @@ impl<C: CommitPort> Session<C> {
             if self.options.on_unreadable == OnUnreadable::Refuse {
                 return Some(Taken::nothing(self.refused(direction, reason, now)));
             }
-            self.begin(WireProtocol::Opaque, reason.into());
+            self.begin(WireProtocol::Opaque, reason.into(), None);
         }
         let mut taken = self.talk().take(pipe, direction, now)?;
         // Until there is evidence, all that is said is what the protocol itself demands.

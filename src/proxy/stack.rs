@@ -15,8 +15,10 @@ use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::entry::CommitError;
 use crate::generated::v1::WireProtocol;
+use crate::http2::Scheme;
 use crate::limits::{LOCAL_ANSWERS_MS, TURN_AWAY_MS};
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -221,7 +223,7 @@ async fn answer_here<C: CommitPort>(
             return session.closed(reason.to_owned(), Side::Attestry, 0, 0).await;
         }
     };
-    session.begin(protocol, how(&found));
+    session.begin(protocol, how(&found), None);
     let written = local::answer_new(session, &client, early.client, reason).await;
     session.closed(reason.to_owned(), Side::Attestry, 0, written).await;
     local::linger(client.tcp()).await;
@@ -239,7 +241,13 @@ fn how(found: &Found) -> String {
 }
 
 /// Begins the capture of what was found; or says why it must not go on.
-fn begin<C: CommitPort>(session: &mut Session<C>, found: &Found, is_tls: bool) -> Result<(), String> {
+fn begin<C: CommitPort>(
+    session: &mut Session<C>,
+    found: &Found,
+    client: &Link,
+    upstream: &Link,
+) -> Result<(), String> {
+    let is_tls = client.is_tls();
     let (requires_tls, refuses) = (
         session.role.tls.client == ClientTls::Require,
         session.options.on_unreadable == OnUnreadable::Refuse,
@@ -265,7 +273,13 @@ fn begin<C: CommitPort>(session: &mut Session<C>, found: &Found, is_tls: bool) -
         Found::Tls(_) => WireProtocol::TlsPassthrough,
         Found::Opaque(_) | Found::Drained | Found::Broken { .. } => WireProtocol::Opaque,
     };
-    session.begin(protocol, how(found));
+    let scheme =
+        session.role.tls.says_scheme.then(|| if upstream.is_tls() { Scheme::Https } else { Scheme::Http });
+    let mut reason = how(found);
+    if let Some(scheme) = scheme.filter(|_| protocol == WireProtocol::Http2) {
+        let _ = write!(reason, "; each request's :scheme goes on as {} (scheme)", scheme.as_str());
+    }
+    session.begin(protocol, reason, scheme);
     Ok(())
 }
 
@@ -287,7 +301,7 @@ async fn relay<C: CommitPort>(
         upstream.reset();
         return session.closed(reason, side, 0, 0).await;
     }
-    if let Err(reason) = begin(session, &found, matches!(client, Link::Tls(_))) {
+    if let Err(reason) = begin(session, &found, &client, &upstream) {
         tracing::warn!(upstream = %way.upstream, reason, "a connection is refused");
         client.reset();
         upstream.reset();

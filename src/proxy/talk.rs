@@ -5,7 +5,7 @@ use super::pipe::Pipe;
 use super::session::Taken;
 use crate::capture::{Connection, Direction, Ending, Http1, Observed, Opaque};
 use crate::entry::Submission;
-use crate::http2::{PREFACE, Prefix};
+use crate::http2::{PREFACE, Prefix, Scheme, scheme};
 use bytes::Bytes;
 
 /// A capture.
@@ -14,14 +14,16 @@ pub(super) enum Talk {
         capture: Box<Connection>,
         /// The client's preface has passed.
         preface_passed: bool,
+        /// What requests are to say.
+        scheme: Option<Scheme>,
     },
     Http1(Box<Http1>),
     Opaque(Box<Opaque>),
 }
 
 impl Talk {
-    pub(super) fn http2(capture: Connection) -> Self {
-        Self::Http2 { capture: Box::new(capture), preface_passed: false }
+    pub(super) fn http2(capture: Connection, scheme: Option<Scheme>) -> Self {
+        Self::Http2 { capture: Box::new(capture), preface_passed: false, scheme }
     }
 
     /// Whether these first bytes of the client's break off the HTTP/2 that the server has begun (RFC 9113 section 3.4).
@@ -48,7 +50,7 @@ impl Talk {
         now: u64,
     ) -> Option<Taken> {
         match self {
-            Self::Http2 { capture, preface_passed } => {
+            Self::Http2 { capture, preface_passed, scheme } => {
                 let room = pipe.small_data_room();
                 pipe.set_waiting(room == 0 && !pipe.buffered().is_empty());
                 if room == 0 {
@@ -57,7 +59,13 @@ impl Talk {
                 if direction == Direction::ClientToServer && !*preface_passed {
                     return preface(preface_passed, pipe);
                 }
-                take_frames(capture, pipe, direction, room, now)
+                let taken = take_frames(capture, pipe, direction, room, now)?;
+                Some(match *scheme {
+                    Some(scheme) if direction == Direction::ClientToServer => {
+                        Taken { bytes: scheme::rewrite(taken.bytes, scheme), ..taken }
+                    }
+                    _ => taken,
+                })
             }
             Self::Http1(capture) => {
                 pipe.set_waiting(false);

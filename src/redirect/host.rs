@@ -39,7 +39,17 @@ pub enum Backend {
 pub enum RedirectError {
     /// A program failed, and nothing was changed.
     #[error("{0}; {remedy}", remedy = remedy(&.0.to_string()))]
-    Command(#[from] CommandError),
+    Command(CommandError),
+    /// The new rules are in force, and older ones of another back end beside them.
+    #[error(
+        "installed with {backend}, but the older rules of another back end are still there ({cause}): run `attestry redirect remove`, then install again"
+    )]
+    Leftover {
+        /// What the new rules were installed with.
+        backend: String,
+        /// Why the others could not be removed.
+        cause: CommandError,
+    },
     /// No back end works here.
     #[error("the rules cannot be written here: {}; {remedy}", tried.join("; "), remedy = remedy(&tried.join(" ")))]
     NoBackend {
@@ -56,6 +66,13 @@ pub enum RedirectError {
         /// The second.
         going_back: CommandError,
     },
+}
+
+// Not by `#[from]`: the message says the cause already, and a source would say it once more.
+impl From<CommandError> for RedirectError {
+    fn from(error: CommandError) -> Self {
+        Self::Command(error)
+    }
 }
 
 fn remedy(complaint: &str) -> &'static str {
@@ -96,13 +113,16 @@ pub fn install(plan: &Plan, backend: Backend) -> Result<String, RedirectError> {
         return Err(error);
     }
     // Only now, so that at no moment connections pass by: for a moment both are there, and the first one to see a connection decides.
-    for other in present().into_iter().filter(|other| !other.is_same(&chosen)) {
+    remove_all_but(&chosen, plan)
+        .map_err(|cause| RedirectError::Leftover { backend: chosen.to_string(), cause })?;
+    Ok(chosen.to_string())
+}
+
+fn remove_all_but(chosen: &Program, plan: &Plan) -> Result<(), CommandError> {
+    for other in present().into_iter().filter(|other| !other.is_same(chosen)) {
         other.remove()?;
     }
-    if !plan.needs_routes() {
-        remove_routes()?;
-    }
-    Ok(chosen.to_string())
+    if plan.needs_routes() { Ok(()) } else { remove_routes() }
 }
 
 /// Removes every rule of attestry's; the back ends that had some, and all that were looked at.

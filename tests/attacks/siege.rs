@@ -20,7 +20,6 @@ use crate::frames::{self, PREFACE};
 use crate::h2_peers::{Client, message, runtime};
 use crate::ledger_reading::{assert_intact, bodies};
 use crate::support::sidecar::{Builder, Sidecar};
-use crate::upstream::Upstream;
 
 /// Genuine calls during each attack.
 const CALLS: usize = 30;
@@ -34,12 +33,23 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// The path of the genuine calls; attackers name others.
 const GENUINE: &str = "/echo.Echo/Call";
 
-/// What an attack may cost.
+/// How large an attack is, and what it may cost.
+#[derive(Clone, Copy)]
 pub(crate) struct Bounds {
+    /// Threads that attack.
+    pub(crate) attackers: usize,
+    /// Bytes after which they hold what they have.
+    pub(crate) bytes: u64,
     /// Growth of resident memory, from idle to its peak.
     pub(crate) memory_kib: u64,
     /// Bytes of the ledger for each byte of the attack that the sidecar has taken.
     pub(crate) ledger_bytes_per_byte: f64,
+}
+
+impl Bounds {
+    /// One attacker with all the bytes that it can send, as most attacks are; no memory to speak of, and as many bytes of the ledger as of the attack.
+    pub(crate) const ONE: Self =
+        Self { attackers: 1, bytes: u64::MAX, memory_kib: 32 * 1024, ledger_bytes_per_byte: 1.0 };
 }
 
 /// What the attackers are given, and what they say.
@@ -109,6 +119,14 @@ impl Attack {
         self.under_way.store(true, Ordering::SeqCst);
     }
 
+    /// Keeps the connections that there are until the siege is over.
+    pub(crate) fn hold(&self) {
+        self.is_under_way();
+        while !self.over.load(Ordering::SeqCst) {
+            thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
     /// The siege is over, or the attack has spent its bytes.
     pub(crate) fn is_spent(&self) -> bool {
         self.over.load(Ordering::SeqCst)
@@ -150,19 +168,18 @@ impl Aftermath {
 }
 
 /// The settings of every siege: one worker, so that attackers and genuine clients share a thread.
-pub(crate) fn builder(upstream: &Upstream) -> Builder {
-    Sidecar::builder(upstream.addr).set("proxy", "workers", "1").set("ledger", "segment_bytes", "67108864")
+pub(crate) fn builder(upstream: SocketAddr) -> Builder {
+    Sidecar::builder(upstream).set("proxy", "workers", "1").set("ledger", "segment_bytes", "67108864")
 }
 
-/// Lays siege: `attack` runs on `attackers` threads, over and over, until the genuine calls are answered or `attack_bytes` are spent.
+/// Lays siege: `attack` runs on `bounds.attackers` threads, over and over, until the genuine calls are answered or its bytes are spent.
 pub(crate) fn besiege(
     name: &str,
     builder: Builder,
     bounds: &Bounds,
-    attackers: usize,
-    attack_bytes: u64,
     attack: impl Fn(&Arc<Attack>) + Send + Sync + 'static,
 ) -> Aftermath {
+    let &Bounds { attackers, bytes: attack_bytes, .. } = bounds;
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mut sidecar = builder.ledger_dir(&folder.path().join("ledger")).start();
     let runtime = runtime();
@@ -196,6 +213,10 @@ pub(crate) fn besiege(
     let before = state.sent.load(Ordering::SeqCst);
     (1..=CALLS).for_each(&mut call);
     let sent = state.sent.load(Ordering::SeqCst);
+    assert!(
+        sent > before || state.is_spent() || state.under_way.load(Ordering::SeqCst),
+        "{name}: the attack stood still"
+    );
     let peak = resident_kib(&sidecar, "VmHWM:");
     must_come_to_rest(name, &sidecar, &state);
     call(CALLS + 1);

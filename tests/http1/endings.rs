@@ -3,6 +3,8 @@
 use crate::duet::{BY_SERVER, Case, call, http};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+/// What is said of a request that will never be whole, though it was answered.
+const CUT: &str = "from the client: the sender ended within a message";
 const RESET_BY_CLIENT: &str = "client: connection reset by the client";
 const RESET_BY_SERVER: &str = "server: connection reset by the server";
 
@@ -58,7 +60,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     http(
         "the_client_ends_within_its_chunks_and_is_answered",
-        &[call("PUT /cut - abandoned (from the client: the sender ended within a message)", b"half", b"no")],
+        &[call("PUT /cut 400 ended", b"half", b"no").cut(CUT)],
         |wire| {
             wire.asks(b"PUT /cut HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n")?;
             wire.client_ends()?;
@@ -169,11 +171,7 @@ pub(crate) const CASES: &[Case] = &[
     .ending(RESET_BY_SERVER),
     http(
         "early_response_and_the_server_closes",
-        &[call(
-            "POST /early - abandoned (from the client: the sender ended within a message)",
-            b"a lo",
-            b"no",
-        )],
+        &[call("POST /early 413 ended", b"a lo", b"no").cut(CUT)],
         |wire| {
             wire.asks(b"POST /early HTTP/1.1\r\nhost: a\r\ncontent-length: 11\r\n\r\na lo")?;
             wire.answers(

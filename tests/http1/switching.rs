@@ -79,6 +79,18 @@ pub(crate) const CASES: &[Case] = &[
         wire.server_hears()?;
         wire.answers(OK)
     }),
+    // Nobody can know any more whether HTTP goes on behind the request: what was said goes on, and that it was not read is said too.
+    http("upgrade_and_the_end_at_once", CHAT, |wire| {
+        wire.says(&[UPGRADE, b"\x88\x80\0\0\0\0"].concat())?;
+        wire.client_ends()?;
+        wire.answers(SWITCHED)?;
+        wire.answers(b"\x88\0")
+    })
+    .finding(&[
+        "http1: a request line",
+        "opaque: from the client: the sender ended within a message",
+        "opaque: upgraded to websocket by request 1",
+    ]),
     http("upgrade_with_a_body", &[call("POST /up 101 ended", b"body", b"")], |wire| {
         wire.asks(b"POST /up HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: foo/2, bar\r\ncontent-length: 4\r\n\r\nbo")?;
         wire.asks(b"dy")?;

@@ -182,18 +182,23 @@ class Service {
     let plan;
     let index = 0;
     call.on('error', () => {});
-    // The plain iterator would destroy the stream, and the answers with it, once the requests are read.
-    for await (const request of call.iterator({ destroyOnReturn: false })) {
-      if (!plan) {
-        this.begun((plan = request), call);
-        echoInitial(plan, call);
+    try {
+      // The plain iterator would destroy the stream, and the answers with it, once the requests are read.
+      for await (const request of call.iterator({ destroyOnReturn: false })) {
+        if (!plan) {
+          this.begun((plan = request), call);
+          echoInitial(plan, call);
+        }
+        received.add(request);
+        if (request.after_drain) await this.draining.opened;
+        for (let k = 0; k < request.response_count; k++, index++) {
+          if (!call.write({ payload: payloadOf(request.seed, index, request.response_size) })) await once(call, 'drain');
+        }
+        if (received.enough(plan)) break;
       }
-      received.add(request);
-      if (request.after_drain) await this.draining.opened;
-      for (let k = 0; k < request.response_count; k++, index++) {
-        if (!call.write({ payload: payloadOf(request.seed, index, request.response_size) })) await once(call, 'drain');
-      }
-      if (received.enough(plan)) break;
+    } catch {
+      // The call was given up while a request was awaited.
+      return;
     }
     if (!plan?.hang) finish(plan ?? {}, call);
   }

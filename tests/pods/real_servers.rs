@@ -75,8 +75,7 @@ fn conversations() -> Vec<(String, String)> {
             let mariadb = format!(
                 "mariadb --no-defaults -N -u pod -psecret --max-allowed-packet=64M {option} -P {MARIADB} -h {host}"
             );
-            let query = "DROP TABLE IF EXISTS pods.t; CREATE TABLE pods.t AS SELECT seq FROM pods.numbers_of_all; SELECT 'ok', COUNT(*), SUM(seq) FROM pods.t";
-            let query = query.replace("pods.numbers_of_all", "seq_1_to_1000");
+            let query = "DROP TABLE IF EXISTS pods.t; CREATE TABLE pods.t AS SELECT seq FROM seq_1_to_1000; SELECT 'ok', COUNT(*), SUM(seq) FROM pods.t";
             let session = format!(
                 "SELECT 'ok', VARIABLE_VALUE <> '' = {is_on} FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'Ssl_cipher'"
             );
@@ -134,7 +133,6 @@ fn converse(network: &Network, servers: &Servers) -> Vec<(String, String)> {
     listening.say("LISTEN pods;");
     listening.line_after("LISTEN", PATIENCE);
     let subscribed = session(network, "redis-subscribed", &format!("{redis} SUBSCRIBE pods"), "subscribe");
-    let t0 = Instant::now();
     let mut said: Vec<(String, String)> = conversations()
         .into_iter()
         .map(|(name, script)| {

@@ -115,8 +115,7 @@ fn mariadb(network: &Network, issued: &Issued) -> Process {
          && printf \"%s\\n\" \"CREATE USER pod@'%' IDENTIFIED BY 'secret';\" \"GRANT ALL ON *.* TO pod@'%';\" 'CREATE DATABASE pods;' > {home}/init.sql"
     ));
     own(network, &folder, USER);
-    let options =
-        "--skip-name-resolve --max-allowed-packet=64M --innodb-buffer-pool-size=32M";
+    let options = "--skip-name-resolve --max-allowed-packet=64M --innodb-buffer-pool-size=32M";
     let files = format!(
         "--datadir={home}/data --socket={home}/socket --pid-file={home}/pid --init-file={home}/init.sql --ssl-cert={home}/tls.crt --ssl-key={home}/tls.key"
     );

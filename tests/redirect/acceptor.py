@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Accepts TCP connections and tells each client where it arrived; then repeats its lines.
 
-    acceptor.py LABEL PORT... [--transparent PORT]
+    acceptor.py LABEL PORT... [--transparent PORT] [--udp PORT]
 
 The greeting is one line: LABEL PORT DESTINATION CLIENT. DESTINATION is what SO_ORIGINAL_DST says (for a transparent
 port: the socket's own address), or `-` where that is the address that the connection was accepted on. A transparent
 port behaves as a sidecar under TPROXY: it connects to the destination from the client's address, and passes the bytes
-on both ways. Every port takes IPv4 and IPv6. Prints `ready` when it listens; ends with its standard input.
+on both ways. A port for UDP answers
+each datagram with LABEL PORT. Every port takes IPv4 and IPv6. Prints `ready` when it listens; ends with its standard input.
 """
 
 import asyncio
@@ -85,11 +86,26 @@ async def pass_on(reader, writer):
     up_writer.close()
 
 
+class Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, answer):
+        self.answer = answer.encode()
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, client):
+        self.transport.sendto(self.answer, client)
+
+
 async def main(label, arguments):
     arguments = iter(arguments)
     for argument in arguments:
         if argument == "--transparent":
             await asyncio.start_server(pass_on, sock=listener(int(next(arguments)), True))
+        elif argument == "--udp":
+            port = int(next(arguments))
+            await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda port=port: Datagrams(f"{label} {port}"), local_addr=("::", port))
         else:
             port = int(argument)
             await asyncio.start_server(lambda r, w, port=port: repeat(r, w, label, port), sock=listener(port, False))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Dials, and prints the greeting of whoever accepts, or how it failed. Serves many dials, one per line of its input.
 
-    dialer.py, then lines of: HOST PORT [uid=N] [gid=N] [mark=N] [hold] | echo TEXT | forge
+    dialer.py, then lines of: HOST PORT [uid=N] [gid=N] [mark=N] [hold] [udp] | echo TEXT | forge
 
 `hold` keeps the connection for the lines `echo TEXT`, which prints what comes back, and `forge`, which sends a segment of the
 held connection from far outside of its window, with a raw socket, as late or duplicated packets are.
@@ -18,10 +18,24 @@ ETH_P_ALL = 3
 
 
 def dial(words):
+    if "udp" in words:
+        return datagram(words)
     options = dict(word.split("=") for word in words[2:] if "=" in word)
     if "uid" in options or "gid" in options:
         return in_child(words, options)
     return connect_and_read(words, options, "hold" in words)
+
+
+def datagram(words):
+    family, _, _, _, address = socket.getaddrinfo(words[0], int(words[1]), type=socket.SOCK_DGRAM)[0]
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock.settimeout(WAIT_SECONDS_MAX)
+    try:
+        sock.connect(address)
+        sock.send(b"?")
+        return sock.recv(100).decode()
+    except OSError as error:
+        return f"failed: {error}"
 
 
 def in_child(words, options):

@@ -160,9 +160,23 @@ fn auto_takes_what_works() {
             fs::set_permissions(folder.join(program), fs::Permissions::from_mode(0o755)).unwrap();
         }
         let line = format!("PATH={}:$PATH {} redirect install {ONE}", folder.display(), program());
+        // Rules of a back end that no longer works cannot be removed any more, and that is said.
+        network.attestry_must(Place::Pod, &format!("redirect install {OTHER} --backend nft"));
+        let output = network.command(Place::Pod, &["sh", "-c", &line]).output().unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        let is_alone = broken.is_empty();
+        assert_eq!(output.status.success(), is_alone, "{broken:?}: {complaint}");
+        assert_eq!(
+            complaint.contains("the older rules of another back end are still there"),
+            !is_alone,
+            "{complaint}"
+        );
+        assert!(complaint.matches("Could not initialize").count() <= 1, "said twice: {complaint}");
+        network.attestry_must(Place::Pod, "redirect remove");
         let said = network.sh(Place::Pod, &line);
         assert!(said.starts_with(expected), "{broken:?}: {said}");
         assert_eq!(network.attestry_must(Place::Pod, "redirect show").matches("installed with").count(), 1);
+        network.attestry_must(Place::Pod, "redirect remove");
     }
 }
 

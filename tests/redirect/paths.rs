@@ -12,7 +12,7 @@ const INSTALL: &str = "redirect install --inbound-port 15006 --outbound-port 150
     --skip-outbound-networks 10.77.3.0/24,fd77:3::/64";
 
 const POD_PORTS: &str = "15006 15001 15021 8080 22 9000";
-const PEER_PORTS: &str = "80 81 3306 15001";
+const PEER_PORTS: &str = "80 81 3306 15001 --udp 53";
 
 #[test]
 fn connections_go_to_the_sidecar_or_pass_by_it_as_they_should() {
@@ -237,6 +237,8 @@ fn outbound(ends: &mut Ends) -> Vec<String> {
         (Place::Pod, "fd77:2::2 3306", "peer 3306 -"),
         (Place::Pod, "10.77.3.2 80", "peer 80 -"),
         (Place::Pod, "fd77:3::2 80", "peer 80 -"),
+        (Place::Pod, "10.77.2.2 53 udp", "peer 53"),
+        (Place::Pod, "fd77:2::2 53 udp", "peer 53"),
         (Place::Pod, "169.254.77.1 80", "node 80 - 169.254.77.2"),
         (Place::Pod, "fe80::77:1%eth0 80", "node 80 -"),
     ])

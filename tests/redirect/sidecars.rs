@@ -70,6 +70,45 @@ fn neither_end_notices_sidecars_at_both() {
     sidecars[1].must_have("outbound", "redirect", str::to_owned);
 }
 
+/// Many callers have every conversation at once, through two sidecars, while the rules are installed anew again and again.
+#[test]
+fn many_at_once_are_as_one_alone() {
+    const CALLERS: usize = 12;
+    let Some(network) = Network::make("redirect::many") else { return };
+    let mut ends = Ends::start(&network);
+    let direct = ends.converse();
+    let mut sidecars = [Place::Pod, Place::Peer].map(|place| {
+        let sidecar = Sidecar::start(&network, place, "");
+        network.attestry_must(place, RULES);
+        sidecar
+    });
+    let mut callers: Vec<_> = (0..CALLERS).map(|_| caller(&network, Place::Peer)).collect();
+    for (address, name) in direct.keys() {
+        callers.iter_mut().for_each(|caller| caller.say(&format!("{address} {name}")));
+    }
+    for backend in BACKENDS {
+        network.attestry_must(Place::Pod, &format!("{RULES} --backend {backend}"));
+        network.attestry_must(Place::Peer, &format!("{RULES} --backend {backend}"));
+    }
+    for (conversation, (client, _)) in &direct {
+        for caller in &callers {
+            assert_eq!(&caller.line(PATIENCE), client, "{conversation:?}");
+        }
+    }
+    let mut expected: Vec<_> = direct.values().map(|(_, server)| peerless(server)).collect();
+    let mut seen: Vec<_> =
+        (0..CALLERS * direct.len()).map(|_| peerless(&ends.server.line(PATIENCE))).collect();
+    expected = expected.into_iter().flat_map(|line| vec![line; CALLERS]).collect();
+    expected.sort();
+    seen.sort();
+    assert_eq!(seen, expected);
+    sidecars.iter_mut().for_each(Sidecar::stop);
+    for sidecar in &sidecars {
+        assert_eq!(sidecar.connections().len(), CALLERS * direct.len(), "{:?}", sidecar.place);
+        verify(&sidecar.ledger);
+    }
+}
+
 #[test]
 fn under_tproxy_the_service_sees_the_clients_address() {
     let Some(network) = Network::make("redirect::sidecar_tproxy") else { return };
@@ -143,7 +182,8 @@ fn an_upstream_that_is_not_there_is_told_by_a_reset() {
         let reason = connection["local_reason"].as_str().unwrap();
         assert!(reason.contains(":7: Connection refused"), "{connection}");
     }
-    [at_service, at_client].iter().for_each(|sidecar| verify(&sidecar.ledger));
+    verify(&at_service.ledger);
+    verify(&at_client.ledger);
 }
 
 /// Under TPROXY too: the reset that answers the sidecar's dial finds back to it, though it is addressed to the client.
@@ -165,17 +205,22 @@ fn under_tproxy_a_missing_or_killed_service_is_told_by_a_reset() {
     verify(&sidecar.ledger);
 }
 
-/// Connection tracking forgets a half-closed connection that is silent for long, here after two seconds, and its NAT with it;
+/// Connection tracking forgets a half-closed connection that is silent for long, here after five seconds, and its NAT with it;
 /// a keepalive that comes sooner reminds it.
 #[test]
 fn an_answer_after_a_long_silence_arrives() {
     let Some(network) = Network::make("redirect::late") else { return };
     network.attestry_must(Place::Pod, RULES);
-    network.sh(Place::Pod, "echo 2 > /proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait");
+    network.sh(Place::Pod, "echo 5 > /proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait");
     let mut sidecar = Sidecar::start(&network, Place::Pod, "[tcp]\nkeepalive_ms = 1000");
-    let mut ends = Ends::start(&network);
-    for address in ["10.77.1.2", "fd77:1::2"] {
-        let end = ends.client_alone(&format!("{address} late"));
+    let _server = Ends::serve(&network);
+    let callers = ["10.77.1.2", "fd77:1::2"].map(|address| {
+        let mut caller = caller(&network, Place::Peer);
+        caller.say(&format!("{address} late"));
+        (address, caller)
+    });
+    for (address, caller) in &callers {
+        let end = caller.line(PATIENCE);
         assert!(end.starts_with("14:") && end.ends_with(" fin"), "{address}: {end}");
     }
     sidecar.stop();
@@ -235,7 +280,9 @@ fn a_killed_service_resets_its_clients() {
         }
     }
     sidecars.iter_mut().for_each(Sidecar::stop);
-    sidecars.iter().for_each(|sidecar| verify(&sidecar.ledger));
+    for sidecar in &sidecars {
+        verify(&sidecar.ledger);
+    }
 }
 
 /// What the client dials, and where that is: the pod's address and port.
@@ -259,6 +306,12 @@ struct Ends {
 
 /// What each end saw of a conversation under an address: (the client's end, the server's end).
 type Seen = BTreeMap<(String, String), (String, String)>;
+
+/// What the server says of a conversation, but for the client's address.
+fn peerless(server: &str) -> String {
+    let words: Vec<_> = server.split(' ').collect();
+    [&words[..1], &words[2..]].concat().join(" ")
+}
 
 impl Ends {
     fn start(network: &Network) -> Self {
@@ -302,10 +355,6 @@ impl Ends {
 
     /// Has them again; all must be as they were, but for the client's address.
     fn must_equal(&mut self, direct: &Seen) {
-        let peerless = |server: &str| {
-            let words: Vec<_> = server.split(' ').collect();
-            [&words[..1], &words[2..]].concat().join(" ")
-        };
         let relayed = self.converse();
         for (conversation, (client, server)) in direct {
             let now = &relayed[conversation];
@@ -331,7 +380,8 @@ impl Sidecar {
         let (ledger, config) = (folder.join("ledger"), folder.join("proxy.toml"));
         let text = format!(
             "[inbound]\nlisten = \"[::]:15006\"\n{inbound}\n[outbound]\nlisten = \"[::]:15001\"\n\
-             [ledger]\ndir = {ledger:?}\nsegment_bytes = 4194304\n"
+             [ledger]\ndir = \"{}\"\nsegment_bytes = 4194304\n",
+            ledger.display()
         );
         fs::write(&config, text).unwrap();
         let folder = folder.to_str().unwrap();

@@ -213,7 +213,7 @@ def serve_late(talk):
 
 
 def call_late(talk):
-    talk.send(b"\x01late 5\n")
+    talk.send(b"\x01late 8\n")
     talk.half_close()
     talk.rest()
 

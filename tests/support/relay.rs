@@ -63,6 +63,7 @@ impl Relay {
             upstream_name: String::new(),
             expect: Expect::Name,
             alpn: Vec::new(),
+            says_scheme: false,
             credentials: None,
         };
         let role = Role {

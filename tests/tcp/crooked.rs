@@ -115,9 +115,10 @@ fn broken(error: ErrorKind, from: &TcpStream, to: &TcpStream, lie: Lie) {
     }
 }
 
-/// The reset leaves when the last handle goes: both threads have to let go, and a shutdown wakes the other one.
+/// The reset leaves when the last handle goes: both threads have to let go, and a shutdown of what is read wakes the other one and puts nothing on the wire.
 fn reset(from: &TcpStream, to: &TcpStream) {
-    let _ = SockRef::from(to).set_linger(Some(Duration::ZERO));
-    let _ = to.shutdown(Shutdown::Read);
-    let _ = from.shutdown(Shutdown::Both);
+    for socket in [from, to] {
+        let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        let _ = socket.shutdown(Shutdown::Read);
+    }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Call {
     /// The content of the request and that of the response, as far as they came.
     pub(crate) asked: &'static [u8],
     pub(crate) answered: &'static [u8],
+    /// Why it was given up, where the line does not say it.
+    pub(crate) note: &'static str,
 }
 
 pub(crate) const HTTP: &[&str] = &["http1: a request line"];
@@ -40,7 +42,14 @@ pub(crate) const BY_SERVER: &str = "server: closed by the server";
 
 /// A call with a content each way.
 pub(crate) const fn call(line: &'static str, asked: &'static [u8], answered: &'static [u8]) -> Call {
-    Call { line, asked, answered }
+    Call { line, asked, answered, note: "" }
+}
+
+impl Call {
+    /// The same, given up although it has a status.
+    pub(crate) const fn cut(self, note: &'static str) -> Self {
+        Self { note, ..self }
+    }
 }
 
 /// A case of HTTP/1 in which the client ends first.

@@ -118,6 +118,12 @@ fn wrong_in_calls(sidecar: &Sidecar, calls: &[Value], played: &Played) -> Vec<St
                 wrong.push(format!("{}: {bytes} is {}", call.line, told[bytes]));
             }
         }
+        let in_parentheses =
+            call.line.split_once(" (").map_or("", |(_, message)| message.trim_end_matches(')'));
+        let note = if call.note.is_empty() { in_parentheses } else { call.note };
+        if notes(&shown) != note {
+            wrong.push(format!("{}: its notes are {:?}", call.line, notes(&shown)));
+        }
         if !told["duration_ms"].is_number() {
             wrong.push(format!("{}: it has no duration", call.line));
         }
@@ -146,6 +152,12 @@ pub(crate) fn show(sidecar: &Sidecar, call: &str) -> Value {
     let output = sidecar::attestry(&["show", call, "--ledger", ledger, "-o", "json"]);
     assert!(output.status.success(), "attestry show: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Why it was given up.
+fn notes(shown: &Value) -> String {
+    let notes = shown["events"].as_array().into_iter().flatten().map(|event| text(&event["note"]));
+    notes.filter(|note| !note.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// The bytes of all messages of one direction with their prefixes, or what is wrong in them.

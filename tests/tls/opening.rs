@@ -150,19 +150,62 @@ fn clients_that_cannot_be_served_are_told_why() {
         let tls = wait_for_session(&sidecar, number);
         assert!(tls.failure.contains(failure), "{}", tls.failure);
     }
-    // Without ALPN there is nothing to agree upon.
-    let said = peers::ask(&scene, sidecar.addr, &[]);
-    assert!(said.out.contains("reversed") && said.alpn().is_none(), "{}", said.out);
+    // Without ALPN there is nothing to agree upon; and what was agreed upon is not believed.
+    for (arguments, alpn) in [(&[][..], None), (&["-alpn", "h2"], Some("h2"))] {
+        let said = peers::ask(&scene, sidecar.addr, arguments);
+        assert!(said.out.contains("reversed") && said.alpn() == alpn, "{}", said.out);
+    }
     sidecar.stop();
-    let found: Vec<_> =
-        events(&sidecar.ledger_dir).into_iter().filter(|event| event.r#type() == Type::Protocol).collect();
-    assert_eq!(found.len(), 1);
-    assert_eq!(
-        found[0].protocol(),
-        WireProtocol::Opaque,
-        "what is inside is found out by itself, not by ALPN"
+    let events = events(&sidecar.ledger_dir);
+    let found: Vec<_> = events
+        .iter()
+        .filter(|event| event.r#type() == Type::Protocol)
+        .map(v1::ConnectionEvent::protocol)
+        .collect();
+    assert_eq!(found, [WireProtocol::Opaque; 2], "what is inside is found out by itself");
+    assert_eq!(sessions_with(&sidecar.ledger_dir, v1::Side::Client).len(), 4);
+}
+
+#[test]
+fn requests_of_http1_inside_tls_are_calls() {
+    let scene = Scene::new();
+    let mut sidecar = scene
+        .sidecar(http1())
+        .set("proxy", "client_tls", "\"require\"")
+        .set("proxy", "client_certificates", "\"required\"")
+        .start();
+    let arguments =
+        [&["-servername", "a.example", "-alpn", "http/1.1"], showing(&scene.client).as_slice()].concat();
+    let mut client = peers::Client::start(&scene, sidecar.addr, &arguments);
+    client.say("GET /balance?of=alice HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    let said = client.wait();
+    assert!(
+        said.out.contains("HTTP/1.1 200 Fine") && said.alpn() == Some("http/1.1"),
+        "{} {}",
+        said.out,
+        said.errors
     );
-    assert_eq!(sessions_with(&sidecar.ledger_dir, v1::Side::Client).len(), 3);
+    sidecar.stop();
+    sidecar.verify();
+    assert_eq!(callers(&sidecar.ledger_dir), ["spiffe://example.org/client"]);
+    let calls = sidecar.calls();
+    assert!(calls.len() == 1 && calls[0].to_string().contains("/balance?of=alice"), "{calls:?}");
+}
+
+/// A server that answers one request and closes.
+fn http1() -> std::net::SocketAddr {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let head = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            head.take_while(|line| !line.is_empty()).for_each(drop);
+            stream.write_all(b"HTTP/1.1 200 Fine\r\nContent-Length: 2\r\n\r\n42").unwrap();
+        }
+    });
+    address
 }
 
 /// A plaintext server that answers lines in reverse and closes at CLOSE, for connections one after the other.

@@ -83,7 +83,7 @@ impl TlsLink {
         if buffer.len() == buffer.capacity() {
             buffer.reserve(READ_BYTES);
         }
-        let before = buffer.len();
+        let (before, mut has_read) = (buffer.len(), false);
         loop {
             let ended = self.session.borrow_mut().give_out(buffer);
             let given = buffer.len() - before;
@@ -95,6 +95,10 @@ impl TlsLink {
                 Ok(true) | Err(_) if given > 0 => return Ok(given),
                 Ok(true) => return Ok(0),
                 Err(error) => return Err(error),
+            }
+            if self.session.borrow().input.is_empty() && std::mem::replace(&mut has_read, true) {
+                // What the socket had was no plaintext. There may be more of it without end, and others on this thread wait.
+                return Err(io::ErrorKind::WouldBlock.into());
             }
             match self.take_in() {
                 Ok(_) => {}
