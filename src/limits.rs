@@ -229,6 +229,11 @@ pub const HALF_CLOSE_TIMEOUT_MS: u64 = 300_000;
 /// From "at once" in a test to a day.
 pub const HALF_CLOSE_TIMEOUT_MS_RANGE: RangeInclusive<u64> = 1..=86_400_000;
 
+/// SO_MARK of connections to upstreams: none, since setting one takes a capability.
+pub const MARK: u32 = 0;
+/// A mark is 32 bits, and 0 is none.
+pub const MARK_RANGE: RangeInclusive<u32> = 0..=u32::MAX;
+
 /// Wait for a client that is turned away to show what it speaks, so that it can be told why.
 pub const TURN_AWAY_MS: u64 = 200;
 

@@ -29,10 +29,12 @@ mod holding_port;
 #[path = "http1/messages.rs"]
 mod messages;
 #[path = "support/relay.rs"]
+#[allow(dead_code, reason = "the relay ends with the test's process")]
 mod relay;
 #[path = "tcp/socket.rs"]
 mod socket;
 #[path = "support/spoiled_disks.rs"]
+#[allow(dead_code, reason = "one kind of disk is enough here")]
 mod spoiled_disks;
 mod support;
 #[path = "http1/switching.rs"]

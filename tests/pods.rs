@@ -7,6 +7,8 @@
 
 #[path = "tls/authority.rs"]
 mod authority;
+#[path = "support/ledger_reading.rs"]
+mod ledger_reading;
 #[path = "redirect/network.rs"]
 #[allow(dead_code, reason = "dialers and acceptors are the other test's")]
 mod network;
@@ -17,3 +19,5 @@ mod real_servers;
 #[path = "pods/servers.rs"]
 mod servers;
 mod support;
+#[path = "pods/thousand.rs"]
+mod thousand;

@@ -28,6 +28,7 @@ mod openings;
 #[path = "tcp/records.rs"]
 mod records;
 #[path = "support/relay.rs"]
+#[allow(dead_code, reason = "the relay ends with the test's process")]
 mod relay;
 #[path = "tcp/socket.rs"]
 mod socket;

@@ -162,7 +162,7 @@ fn tcp(s: &mut Settings) -> Option<Tcp> {
         limits::HALF_CLOSE_TIMEOUT_MS,
         limits::HALF_CLOSE_TIMEOUT_MS_RANGE,
     );
-    let mark = integer(s, ("tcp", "mark"), 0, 0..=u32::MAX);
+    let mark = integer(s, ("tcp", "mark"), limits::MARK, limits::MARK_RANGE);
     let some = |wait: Duration| Some(wait).filter(|wait| !wait.is_zero());
     Some(Tcp {
         keepalive: some(keepalive?),

@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn what_no_known_protocol_begins_with_is_opaque_at_its_first_telling_byte() {
         let telling: [(&[u8], usize); 7] = [
-            (b"*3\r\n$3\r\nSET", 3),
+            (b"*3\r\n$3\r\nSET", 4),
             (b"EHLO mail.example\r\n", 19),
             (b"PING\r\n", 6),
             (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", 1),

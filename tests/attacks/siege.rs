@@ -22,7 +22,7 @@ use crate::ledger_reading::{assert_intact, bodies};
 use crate::support::sidecar::{Builder, Sidecar};
 
 /// Genuine calls during each attack.
-const CALLS: usize = 30;
+pub(crate) const CALLS: usize = 30;
 
 /// Bytes of an attack until it counts as under way.
 const UNDER_WAY_BYTES: u64 = 64 * 1024;
@@ -146,8 +146,6 @@ impl Attack {
 pub(crate) struct Aftermath {
     /// Everything that the ledger says, in order.
     pub(crate) bodies: Vec<Body>,
-    /// Bytes that the attack has sent.
-    pub(crate) sent: u64,
 }
 
 impl Aftermath {
@@ -242,7 +240,7 @@ pub(crate) fn besiege(
         ratio <= bounds.ledger_bytes_per_byte,
         "{name}: the ledger grew by {ratio:.2} bytes for each byte"
     );
-    Aftermath { bodies: bodies(&sidecar.ledger_dir), sent: sent_in_all }
+    Aftermath { bodies: bodies(&sidecar.ledger_dir) }
 }
 
 /// Once the attackers send no more, but are still there, every thread of the sidecar must be found asleep: none spins.

@@ -12,7 +12,7 @@ use crate::driver::End;
 use crate::duet::{addr_of, bind};
 use crate::socket::{accept, connect, drink, growth_kib, is_silent, pass, pour, to_the_end};
 use crate::support::sidecar::Sidecar;
-use crate::told::{connections, end, found, hex, line, show};
+use crate::told::{connections, found, hex, line, show};
 
 /// What the first request begins, and the second breaks: the part of it that cannot be read never goes on.
 #[test]

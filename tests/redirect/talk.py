@@ -24,6 +24,12 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 BULK_BYTES = 2 * 1024 * 1024
 
 
+def say(line, lock=threading.Lock()):
+    """print() of several threads would mix the lines."""
+    with lock:
+        print(line, flush=True)
+
+
 class Talk:
     """One connection: what is read is counted and hashed."""
 
@@ -193,7 +199,7 @@ def serve_killed(talk):
     talk.until(b"\n")
     talk.send(b"\x02held")
     talk.sock.recv(6, socket.MSG_PEEK | socket.MSG_WAITALL)
-    print("holding", flush=True)
+    say("holding")
     threading.Event().wait()
 
 
@@ -251,7 +257,7 @@ def serve_port(name, port):
 
     def tell(sock, peer):
         said = have(sock, SERVE[name])
-        print(f"{name} {peer.removeprefix('::ffff:')} {said}", flush=True)
+        say(f"{name} {peer.removeprefix('::ffff:')} {said}")
 
     def accept():
         while True:
@@ -274,8 +280,8 @@ def call(host, name):
 if sys.argv[1] == "serve":
     for served in PORTS.items():
         serve_port(*served)
-    print("ready", flush=True)
+    say("ready")
     sys.stdin.read()
 else:
     for line in sys.stdin:
-        print(call(*line.split()), flush=True)
+        say(call(*line.split()))

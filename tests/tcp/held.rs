@@ -73,7 +73,7 @@ impl Scene {
         let before = unanswered(&self.port.held());
         let mut client = connect(self.relay.addr);
         let mut server = accept(&self.upstream);
-        let pump = |count: usize| (0..count).for_each(|_| self.port.commit(self.next_but(&before)));
+        let pump = |count: usize| (0..count).for_each(|_| { let n = self.next_but(&before); eprintln!("pump {n} {before:?} {:?}", self.port.held()[n].entries.iter().flat_map(|(b,_)| in_words(b)).collect::<Vec<_>>()); self.port.commit(n); });
         pump(1);
         std::thread::scope(|scope| {
             scope.spawn(|| pump(2));

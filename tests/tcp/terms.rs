@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
-use crate::duet::{Between, Case, Played, http};
+use crate::duet::{Between, Case, Played, addr_of, bind, http};
+use crate::socket::{accept, connect, pass};
 use crate::support::sidecar::{Builder, Sidecar};
+use crate::told::{connections, found};
 
 macro_rules! between {
     ($name:ident, $settings:expr) => {
@@ -66,20 +68,31 @@ pub(crate) const STOPPED: &[Case] = &[
         wire.server_hears()
     })
     .finding(undecided!(2, 2)),
-    // The time does not run while nobody speaks: this one is never undecided.
-    http("a_whole_preface_behind_a_pause", &[], |wire| {
-        wire.server.accept()?;
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        wire.asks(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")?;
-        wire.answers(b"\0\0\0\x04\0\0\0\0\0")
-    })
-    .finding(&["http2: the client's preface"]),
     http("more_bytes_than_anybody_asks_for", &[], |wire| {
         wire.asks(&[b"GET /", &[b'a'; 5000][..]].concat())?;
         wire.answers(b"HTTP/1.1 414 URI Too Long\r\n\r\n")
     })
     .finding(&["opaque: undecided after 2048 bytes (detect.bytes_max)"]),
 ];
+
+/// The time does not run while nobody speaks: a connection that was silent for longer is read like any other.
+#[test]
+fn silence_is_not_a_beginning_that_stops() {
+    let upstream = bind();
+    let mut sidecar = Hasty::start(addr_of(&upstream)).0;
+    let (mut silent, mut silent_server) = (connect(sidecar.addr), accept(&upstream));
+    // This one goes on after the whole time for detection, all of which the other one was silent.
+    let (mut stopped, mut stopped_server) = (connect(sidecar.addr), accept(&upstream));
+    pass(&mut stopped, &mut stopped_server, b"GE");
+    pass(&mut silent, &mut silent_server, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    pass(&mut silent_server, &mut silent, b"\0\0\0\x04\0\0\0\0\0");
+    drop((silent, silent_server, stopped, stopped_server));
+    sidecar.stop();
+    sidecar.verify();
+    let found: Vec<Vec<String>> = connections(&sidecar).iter().map(found).collect();
+    assert_eq!(found[0], ["http2: the client's preface"]);
+    assert_eq!(found[1..], [undecided!(2, 0).map(str::to_owned)]);
+}
 
 const HINT: &[&str] = &["opaque: the destination's port is in opaque_ports"];
 
