@@ -622,7 +622,7 @@ fn the_document_states_each_integers_true_range() {
         );
         ranges += 1;
     }
-    assert_eq!(ranges, 22, "each integer key has a range");
+    assert_eq!(ranges, 23, "each integer key has a range");
 }
 
 #[test]

@@ -194,22 +194,11 @@ impl Session {
     async fn http1<S: Stream>(&self, mut wire: Wire<S>) -> Result<(), Over> {
         while self.goes_on() {
             let id = self.name();
-            let exchange = async {
-                wire.send(format!("GET /{id} HTTP/1.1\r\nHost: pods.example\r\n\r\n").as_bytes()).await?;
-                let head = String::from_utf8(wire.until(b"\r\n\r\n").await?).map_err(io::Error::other)?;
-                if head.contains("chunked") {
-                    let body = wire.until(b"\r\n0\r\n\r\n").await?;
-                    let from = body.windows(2).position(|end| end == b"\r\n").unwrap_or(0) + 2;
-                    return Ok((head, body[from..body.len() - 7].to_vec()));
-                }
-                let length = head.split("Content-Length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
-                let body = wire.take(length.and_then(|text| text.parse().ok()).unwrap_or(0)).await?;
-                Ok((head, body))
-            };
-            let answer = timeout(PATIENCE, exchange).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
+            let before = wire.received;
+            let answer = timeout(PATIENCE, get(&mut wire, &id)).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
             let (head, body) = match answer {
                 // RFC 9112 section 9.3.1: a connection may end between two requests, and one that was just sent is tried again.
-                Err(error) if error.kind() != io::ErrorKind::TimedOut && self.calls.get() > 0 && !wire.has_more() => {
+                Err(error) if error.kind() != io::ErrorKind::TimedOut && self.calls.get() > 0 && wire.received == before => {
                     return Err(self.failed(Failure::TryAgain, &id, error.to_string()));
                 }
                 answer => answer.map_err(|error| self.broken(&id, &error))?,
@@ -313,6 +302,20 @@ impl Session {
         let failure = if may_retry { Failure::TryAgain } else { Failure::Wrong };
         self.failed(failure, id, error.to_string())
     }
+}
+
+/// The head of an answer, and its body.
+async fn get<S: Stream>(wire: &mut Wire<S>, id: &str) -> io::Result<(String, Vec<u8>)> {
+    wire.send(format!("GET /{id} HTTP/1.1\r\nHost: pods.example\r\n\r\n").as_bytes()).await?;
+    let head = String::from_utf8(wire.until(b"\r\n\r\n").await?).map_err(io::Error::other)?;
+    if head.contains("chunked") {
+        let body = wire.until(b"\r\n0\r\n\r\n").await?;
+        let from = body.windows(2).position(|end| end == b"\r\n").unwrap_or(0) + 2;
+        return Ok((head, body[from..body.len() - 7].to_vec()));
+    }
+    let length = head.split("Content-Length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+    let length = length.and_then(|text| text.parse().ok()).ok_or_else(|| io::Error::other(format!("no length in {head}")))?;
+    Ok((head, wire.take(length).await?))
 }
 
 /// A call that echoes so many messages, each sent when the one before has come back; says what is wrong with the answer.

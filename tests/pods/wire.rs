@@ -228,11 +228,13 @@ fn roots(folder: &Path) -> Arc<RootCertStore> {
 pub(crate) struct Wire<S> {
     pub(crate) stream: S,
     buffer: Vec<u8>,
+    /// Bytes received in all.
+    pub(crate) received: u64,
 }
 
 impl<S: Stream> Wire<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream, buffer: Vec::new() }
+        Self { stream, buffer: Vec::new(), received: 0 }
     }
 
     /// Bytes that were received and not taken.
@@ -270,7 +272,9 @@ impl<S: Stream> Wire<S> {
     }
 
     async fn fill(&mut self) -> io::Result<()> {
-        if self.stream.read_buf(&mut self.buffer).await? == 0 {
+        let read = self.stream.read_buf(&mut self.buffer).await?;
+        self.received += read as u64;
+        if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(())
