@@ -13,6 +13,8 @@
 
 #[path = "unary/backend.rs"]
 mod backend;
+#[path = "unary/conversation.rs"]
+mod conversation;
 #[path = "unary/disk.rs"]
 mod disk;
 #[path = "unary/echo.rs"]
@@ -21,6 +23,8 @@ mod echo;
 mod figures;
 #[path = "unary/load.rs"]
 mod load;
+#[path = "unary/machine.rs"]
+mod machine;
 #[path = "unary/peers.rs"]
 mod peers;
 #[path = "unary/report.rs"]
@@ -33,7 +37,8 @@ mod usage;
 use anyhow::Context as _;
 use clap::Parser as _;
 use load::{Load, Seen, Shape};
-use peers::{Backend, Cores, Running, Through};
+use machine::Cores;
+use peers::{Backend, Running, Through};
 use report::Cell;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -98,7 +103,7 @@ fn main() -> anyhow::Result<()> {
     let scratch = if memory.is_dir() { tempfile::tempdir_in(memory)? } else { tempfile::tempdir()? };
     let cores = Cores::divide()?;
     let disk = disk::measure(folder.path())?;
-    for line in peers::circumstances(cores, folder.path(), &disk) {
+    for line in machine::circumstances(cores, folder.path(), &disk) {
         println!("{line}");
     }
     let peer =

@@ -72,6 +72,10 @@ counters! {
     upstream_connect_failures: Counter,
     /// Half-closed connections that were given up, because the other half was silent for too long or gone.
     half_closed_reaped: Counter,
+    /// Sets of certificates, authorities and revocation lists that were taken into use after the first.
+    credentials_loaded: Counter,
+    /// Sets that were refused; the ones before stay in use.
+    credentials_refused: Counter,
     /// TLS handshakes that failed, with clients and with upstreams.
     tls_handshake_failures: Counter,
     /// Calls whose request headers were captured.

@@ -164,6 +164,10 @@ pub const HELD_SMALL_DATA_MAX: usize = 500;
 /// one arrive within a round trip.
 pub const DRAIN_QUIET_MS: u64 = 100;
 
+/// Time in which a draining connection is waited for to be quiet. A client of HTTP/1 that calls without a pause never is, and cannot be told
+/// to go away; behind this it is left at the first moment without a call, so that none is cut when the whole time is over.
+pub const DRAIN_PATIENCE_MS: u64 = 1_000;
+
 /// Life of a connection whose calls are answered here: soon enough over that the client's next one tries again.
 pub const LOCAL_ANSWERS_MS: u64 = 5_000;
 

@@ -6,12 +6,18 @@
 #![allow(clippy::unwrap_used, reason = "a test's panic is its report, in its helpers too")]
 #![allow(clippy::cast_precision_loss, reason = "ratios are told, not computed with")]
 
+#[path = "tls/authority.rs"]
+mod authority;
+#[path = "attacks/connections.rs"]
+mod connections;
 #[path = "wire/frames.rs"]
 mod frames;
 #[path = "support/h2_peers.rs"]
 mod h2_peers;
 #[path = "wire/hpack.rs"]
 mod hpack;
+#[path = "attacks/http1.rs"]
+mod http1;
 #[path = "attacks/http2.rs"]
 mod http2;
 #[path = "support/ledger_reading.rs"]

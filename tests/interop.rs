@@ -26,7 +26,6 @@ mod document;
 #[path = "wire/frames.rs"]
 mod frames;
 #[path = "wire/hpack.rs"]
-#[allow(dead_code, reason = "of the codec of the wire tests, only what this server needs")]
 mod hpack;
 #[path = "interop/matrix.rs"]
 mod matrix;
@@ -134,13 +133,13 @@ fn stacks_at_hand(test: &str) -> Vec<Stack> {
     Stack::ALL.into_iter().filter(|&stack| !missing(stack)).collect()
 }
 
-fn ways_of((client, server): Pair) -> Vec<Way> {
+fn ways_of(pair: Pair) -> Vec<Way> {
     let is_full = env::var("INTEROP_FULL").is_ok_and(|value| value == "1");
-    if !is_full && client != server && !RING.contains(&(client, server)) {
+    if !is_full && pair.0 != pair.1 && !RING.contains(&pair) {
         return vec![Way::One];
     }
     let mut ways = Way::RELAYED.to_vec();
-    ways.retain(|way| report::reason_not_to_play(*way, client, server).is_none());
+    ways.retain(|way| report::reason_not_to_play(*way, pair).is_none());
     if let Some(why) = ways::missing_openssl() {
         support::skip("interop with TLS", &why);
         ways.retain(|way| !way.has_tls());

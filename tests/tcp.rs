@@ -92,7 +92,9 @@ impl Lies for Told {
 #[test]
 fn each_lie_of_a_relay_is_found() {
     let (openings, endings): (&[Case], &[Case]) = (openings::CASES, endings::CASES);
-    for case in ["client_resets_within_the_data", "server_resets_within_the_data", "server_resets_before_any_byte"] {
+    for case in
+        ["client_resets_within_the_data", "server_resets_within_the_data", "server_resets_before_any_byte"]
+    {
         assert_found::<Crooked<Told, 1>>(endings, case);
     }
     assert_found::<Crooked<Told, 2>>(endings, "client_ends_first");

@@ -88,7 +88,7 @@ impl Sample {
 }
 
 /// Name and CPU time of a process or a thread, from its `stat`.
-fn cpu_us(folder: &Path) -> anyhow::Result<(String, f64)> {
+pub(super) fn cpu_us(folder: &Path) -> anyhow::Result<(String, f64)> {
     let stat = fs::read_to_string(folder.join("stat"))?;
     // The name stands in parentheses, and may hold some itself; utime and stime are the 14th and 15th field, the 12th and 13th behind it.
     let (name, fields) = stat.rsplit_once(')').context("no name in /proc stat")?;
@@ -98,7 +98,8 @@ fn cpu_us(folder: &Path) -> anyhow::Result<(String, f64)> {
     Ok((name.to_owned(), ticks.iter().sum::<u64>() as f64 * 1e6 / ticks_per_s()?))
 }
 
-fn ticks_per_s() -> anyhow::Result<f64> {
+/// The unit of CPU times in /proc.
+pub(super) fn ticks_per_s() -> anyhow::Result<f64> {
     static TICKS_PER_S: std::sync::OnceLock<f64> = std::sync::OnceLock::new();
     if let Some(&ticks) = TICKS_PER_S.get() {
         return Ok(ticks);

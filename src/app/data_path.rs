@@ -39,11 +39,13 @@ pub(super) fn entrances(config: &Config, credentials: Option<&Credentials>) -> a
     let open = |(section, address, route, traffic, rules): (&str, SocketAddr, Route, Traffic, &Rules)| {
         let socket = proxy::bind(address, &route)
             .with_context(|| format!("cannot listen on {address} ([{section}] listen)"))?;
+        let tls = terms(rules, config, credentials);
+        tls.check().with_context(|| format!("[{section}] cannot speak TLS as it is told"))?;
         let role = Role {
             route,
             traffic,
             opaque_ports: rules.opaque_ports.iter().copied().collect(),
-            tls: terms(rules, config, credentials),
+            tls,
             drain: DrainSignals::default(),
             open: watch::Sender::new(0),
         };

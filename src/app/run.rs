@@ -102,9 +102,13 @@ impl Running {
         if let Some(notice) = data_path::bypassed(config) {
             commit_notice(ledger.handle(), notice);
         }
-        let port = ledger.handle();
-        let watch = credentials
-            .map(|credentials| credentials.watch(move |notice| commit_notice(port.clone(), notice)));
+        let (port, totals) = (ledger.handle(), Arc::clone(&counters));
+        let noticed = move |notice: v1::Notice| {
+            let is_refused = notice.r#type() == v1::notice::Type::CredentialsRefused;
+            if is_refused { &totals.credentials_refused } else { &totals.credentials_loaded }.add(1);
+            commit_notice(port.clone(), notice);
+        };
+        let watch = credentials.map(|credentials| credentials.watch(noticed));
         let workers = config
             .proxy
             .workers

@@ -500,3 +500,67 @@ impl Connection {
         self.evidence.not_readable(code, reason)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::{Level, Redactor};
+    use crate::http2::{FrameHeader, UnitLimits};
+
+    /// What honest encoders make of the whole table: each entry once as a field, and once as the name of another.
+    #[test]
+    fn a_list_may_name_each_entry_of_the_table_and_a_bomb_one_over_and_over() {
+        let units =
+            UnitLimits { frame_bytes_max: 16_384, header_list_bytes_max: 1 << 20, continuations_max: 8 };
+        let policy = Policy { level: Level::RequestResponse, redactor: Redactor::new(&[0; 32]) };
+        let subject = Subject { connection: 1, verified_peer: String::new() };
+        let limits = Limits { units, streams_max: 10 };
+        let mut connection = Connection::new(subject, policy, limits, Ids::random(), Arc::default());
+        // Two entries of 1,982 octets, 32 of overhead among them, whose names take most of them.
+        let mut fill = Vec::new();
+        for letter in *b"ab" {
+            fill.extend([&[0x40, 0x7f, 0x91, 0x0e][..], &[letter; 1_936], &[0x0e], &[b'v'; 14]].concat());
+        }
+        let honest = [&[0xbe, 0xbf][..], &[0x0f, 0x2f, 0, 0x0f, 0x30, 0]].concat();
+        let up = Direction::ClientToServer;
+        for (stream, block) in [(1, fill), (3, honest)] {
+            let observed = connection.observe(up, &headers(stream, &block), 1);
+            assert_eq!(observed.failure, None, "stream {stream}");
+        }
+        let bomb = headers(5, &[0xbe; 40]);
+        let observed = connection.observe(up, &bomb, 1);
+        let failure = observed.failure.expect("a bomb");
+        assert_eq!((failure.code, observed.forward), (code::ENHANCE_YOUR_CALM, 0));
+        assert!(failure.reason.contains("49 octets and decodes to 79280"), "{}", failure.reason);
+        let bytes = observed.submission.entries.iter().map(|entry| entry.body.len() + entry.payload_len());
+        assert!(bytes.sum::<usize>() < 1_000, "nothing of it is kept");
+    }
+
+    #[test]
+    fn a_promise_of_a_client_is_no_call_of_the_server() {
+        let units =
+            UnitLimits { frame_bytes_max: 16_384, header_list_bytes_max: 65_536, continuations_max: 8 };
+        let policy = Policy { level: Level::RequestResponse, redactor: Redactor::new(&[0; 32]) };
+        let subject = Subject { connection: 1, verified_peer: String::new() };
+        let limits = Limits { units, streams_max: 10 };
+        let mut connection = Connection::new(subject, policy, limits, Ids::random(), Arc::default());
+        connection.observe(Direction::ClientToServer, &headers(1, &[0x82]), 1);
+        let promise = frame_of(frame::kind::PUSH_PROMISE, 1, &[0, 0, 0, 2, 0x82]);
+        let observed = connection.observe(Direction::ClientToServer, &promise, 2);
+        assert_eq!((connection.open_streams(), observed.forward), (1, promise.len()));
+        let [entry] = &observed.submission.entries[..] else { panic!("one entry") };
+        let body = crate::entry::decode(entry.body.clone().into()).unwrap().body;
+        let Some(crate::entry::Body::ConnectionEvents(told)) = body else { panic!("{body:?}") };
+        assert_eq!(told.events[0].r#type(), ConnectionEventType::StrayFrame);
+    }
+
+    fn headers(stream: u32, block: &[u8]) -> Bytes {
+        frame_of(frame::kind::HEADERS, stream, block)
+    }
+
+    fn frame_of(kind: u8, stream: u32, payload: &[u8]) -> Bytes {
+        let (length, flags) = (u32::try_from(payload.len()).unwrap(), frame::flag::END_HEADERS);
+        let header = FrameHeader { length, kind, flags, stream };
+        [&header.encode()[..], payload].concat().into()
+    }
+}

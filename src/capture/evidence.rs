@@ -260,3 +260,84 @@ pub(super) fn sender_name(direction: Direction) -> &'static str {
 fn digest(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(&Sha256::digest(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::Redactor;
+    use crate::entry::decode;
+
+    const WHY: &str = "a stray";
+
+    fn evidence(level: Level) -> Evidence {
+        let subject = Subject { connection: 3, verified_peer: String::new() };
+        Evidence::new(subject, Policy { level, redactor: Redactor::new(&[0; 32]) }, Arc::default())
+    }
+
+    fn stray(evidence: &mut Evidence, direction: Direction, stream: u32, payload: &'static [u8]) {
+        let payload = Bytes::from_static(payload);
+        let event = v1::ConnectionEvent { stream, ..evidence.payload_event(&payload) };
+        evidence.push_repeatable(WHY, direction, event, payload);
+    }
+
+    fn events(submission: Submission) -> Vec<(Direction, v1::ConnectionEvent)> {
+        let bodies = submission.entries.into_iter().map(|pending| decode(pending.body.into()).unwrap().body);
+        let told = bodies.filter_map(|body| match body {
+            Some(Body::ConnectionEvents(told)) => Some((told.direction(), told.events)),
+            _ => None,
+        });
+        told.flat_map(|(direction, events)| events.into_iter().map(move |event| (direction, event))).collect()
+    }
+
+    fn ending() -> Ending {
+        let (reason, side) = ("over".to_owned(), Side::Client);
+        Ending { reason, side, bytes_to_server: 0, bytes_to_client: 0, duration_nanos: 0 }
+    }
+
+    #[test]
+    fn further_events_with_bytes_are_one_event_of_their_read() {
+        let (up, mut evidence) = (Direction::ClientToServer, evidence(Level::RequestResponse));
+        for stream in 0..100 {
+            stray(&mut evidence, up, stream, b"ab");
+        }
+        let told = events(evidence.finish(up, 0, 1));
+        assert_eq!(told.len() as u64, TOLD_MAX + 1);
+        assert!(told[..16].iter().all(|(_, event)| event.count == 0 && event.payload_stored));
+        let sum = &told[16].1;
+        assert_eq!((sum.stream, sum.count, sum.payload_length, sum.payload_stored), (16, 84, 168, false));
+        assert_eq!(sum.payload_sha256[..], Sha256::digest(b"ab".repeat(84))[..]);
+        // The next read has its own.
+        stray(&mut evidence, up, 7, b"c");
+        let told = events(evidence.finish(up, 0, 2));
+        assert_eq!((told.len(), told[0].1.count, told[0].1.payload_length), (1, 1, 1));
+        assert_eq!(told[0].1.payload_sha256[..], Sha256::digest(b"c")[..]);
+        assert!(events(evidence.close(ending(), 3)).is_empty(), "all is told");
+    }
+
+    #[test]
+    fn further_events_without_bytes_wait_for_a_thousand_or_the_end() {
+        let (up, down) = (Direction::ClientToServer, Direction::ServerToClient);
+        let mut evidence = evidence(Level::RequestResponse);
+        let mut counts = Vec::new();
+        for stream in 0..2_500 {
+            stray(&mut evidence, up, stream, b"");
+            stray(&mut evidence, down, stream, b"");
+            counts.extend(events(evidence.finish(up, 0, 1)).into_iter().map(|(_, event)| event.count));
+        }
+        assert_eq!(counts, [[0; TOLD_MAX as usize].as_slice(), &[SUMMED_MAX, SUMMED_MAX]].concat());
+        let told = events(evidence.close(ending(), 2));
+        let told: Vec<_> = told.into_iter().map(|(direction, event)| (direction, event.count)).collect();
+        assert_eq!(told[16..], [(up, 484), (down, 2_484)], "each in its own direction");
+    }
+
+    #[test]
+    fn below_the_level_that_stores_a_sum_has_a_length_alone() {
+        let (up, mut evidence) = (Direction::ClientToServer, evidence(Level::Metadata));
+        for stream in 0..18 {
+            stray(&mut evidence, up, stream, b"secret");
+        }
+        let told = events(evidence.finish(up, 0, 1));
+        let (_, sum) = told.last().unwrap();
+        assert_eq!((sum.count, sum.payload_length, sum.payload_sha256.len()), (2, 12, 0));
+    }
+}

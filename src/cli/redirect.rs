@@ -127,7 +127,7 @@ fn plan(mut wanted: Wanted, config: Option<&Path>) -> Result<Plan, Vec<String>> 
     for warning in plan.warnings(host_has_ipv6) {
         eprintln!("attestry: {warning}");
     }
-    let unreachable = config.iter().flat_map(|config| unreachable_listeners(config, host_has_ipv6));
+    let unreachable = config.iter().flat_map(|config| unreachable_listeners(config, plan.redirects_ipv6()));
     for warning in unreachable {
         eprintln!("attestry: {warning}");
     }
@@ -161,7 +161,7 @@ fn fill_in(wanted: &mut Wanted, config: &Config) {
 }
 
 /// Redirected connections arrive at the address of their interface, those of this host at localhost; a listener elsewhere refuses them.
-fn unreachable_listeners(config: &Config, host_has_ipv6: bool) -> Vec<String> {
+fn unreachable_listeners(config: &Config, with_ipv6: bool) -> Vec<String> {
     let mut warnings = Vec::new();
     let listeners = [
         ("inbound", config.inbound.as_ref().map(|inbound| inbound.listen), false),
@@ -175,7 +175,7 @@ fn unreachable_listeners(config: &Config, host_has_ipv6: bool) -> Vec<String> {
             warnings.push(format!(
                 "[{section}] listen is {listen}, where redirected connections do not arrive: they will be refused; write \"[::]:{port}\""
             ));
-        } else if host_has_ipv6 && listen != SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port)) {
+        } else if with_ipv6 && listen != SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port)) {
             warnings.push(format!(
                 "[{section}] listen is {listen}, which takes one version of IP: connections over the other will be refused; write \"[::]:{port}\""
             ));

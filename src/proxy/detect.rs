@@ -66,11 +66,23 @@ pub(super) enum Found {
     },
 }
 
+/// What a server decides that speaks first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ServerFirst {
+    /// What is spoken.
+    Decides,
+    /// The same, if the client says nothing in the time for it: where a client's TLS is opened, a server's first words may belong inside of it.
+    AfterTimeout,
+    /// Nothing: the client must speak TLS, and all that the server says is inside of it.
+    Never,
+}
+
 /// Finds out, reading both sides into `early`. Without a server, or with one that cannot speak yet, the client alone decides, and the time runs from the beginning:
 /// it may wait for what the server does not say.
 pub(super) async fn detect(
     client: &Link,
     server: Option<&Link>,
+    server_first: ServerFirst,
     early: &mut Early,
     bounds: Bounds,
     drain: &DrainSignals,
@@ -81,15 +93,20 @@ pub(super) async fn detect(
         sleep(Duration::from_millis(DRAIN_QUIET_MS)).await;
     };
     let (stop, expired) = (pin!(stop), pin!(drain.expired.cancelled()));
-    Detection { client, server, early, bounds, timer, stop, expired }.run().await
+    Detection { client, server, server_first, early, bounds, timer, server_has_ended: false, stop, expired }
+        .run()
+        .await
 }
 
 struct Detection<'a, S, E> {
     client: &'a Link,
     server: Option<&'a Link>,
+    server_first: ServerFirst,
     early: &'a mut Early,
     bounds: Bounds,
     timer: Option<Pin<Box<Sleep>>>,
+    /// It has ended, and it is the client's to decide what that means.
+    server_has_ended: bool,
     stop: Pin<&'a mut S>,
     expired: Pin<&'a mut E>,
 }
@@ -111,10 +128,14 @@ impl<S: Future<Output = ()>, E: Future<Output = ()>> Detection<'_, S, E> {
                 Ready::Drained => return Found::Drained,
                 Ready::TimedOut => {
                     let limit = self.bounds.timeout.as_millis();
-                    let (client, server) = (self.early.client.len(), self.early.server.len());
-                    return Found::Opaque(format!(
-                        "undecided for {limit} ms (detect.timeout_ms), with {client} bytes of the client and {server} of the server"
-                    ));
+                    let Early { client, server } = &*self.early;
+                    let undecided = format!(
+                        "undecided for {limit} ms (detect.timeout_ms), with {} bytes of the client and {} of the server",
+                        client.len(),
+                        server.len()
+                    );
+                    let by_server = client.is_empty().then(|| judge_server(server)).flatten();
+                    return by_server.unwrap_or(Found::Opaque(undecided));
                 }
                 Ready::Client => read(self.client, &mut self.early.client)
                     .map_err(|error| Found::Broken { by_client: true, error })
@@ -127,6 +148,9 @@ impl<S: Future<Output = ()>, E: Future<Output = ()>> Detection<'_, S, E> {
             };
             match ended {
                 Err(broken) => return broken,
+                Ok(Some("the server")) if self.server_first != ServerFirst::Decides => {
+                    self.server_has_ended = true;
+                }
                 // What came before the end may just have decided it.
                 Ok(Some(side)) => {
                     let reason = || Found::Opaque(format!("{side} ended before a protocol showed"));
@@ -140,7 +164,7 @@ impl<S: Future<Output = ()>, E: Future<Output = ()>> Detection<'_, S, E> {
     fn judge(&self) -> Option<Found> {
         let Early { client, server } = &*self.early;
         if client.is_empty() {
-            return judge_server(server);
+            return judge_server(server).filter(|_| self.server_first == ServerFirst::Decides);
         }
         let found = judge(client)?;
         match found {
@@ -156,6 +180,7 @@ impl<S: Future<Output = ()>, E: Future<Output = ()>> Detection<'_, S, E> {
     fn ready(&mut self, cx: &mut Context<'_>) -> Poll<Ready> {
         // The server first: what it says before the client's bytes are read is said without being asked.
         if self.early.server.len() < self.bounds.bytes_max
+            && !self.server_has_ended
             && self.server.is_some_and(|server| server.poll_read_ready(cx).is_ready())
         {
             return Poll::Ready(Ready::Server);
@@ -166,7 +191,9 @@ impl<S: Future<Output = ()>, E: Future<Output = ()>> Detection<'_, S, E> {
         if self.expired.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ready::Drained);
         }
-        let is_silent = self.early.client.is_empty() && self.early.server.is_empty();
+        // What never decides is not waited for either.
+        let server_is_silent = self.early.server.is_empty() || self.server_first == ServerFirst::Never;
+        let is_silent = self.early.client.is_empty() && server_is_silent;
         if is_silent && self.stop.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ready::Drained);
         }

@@ -46,6 +46,10 @@ pub(super) struct Pipe<C: CommitPort> {
     small_data: usize,
     /// The buffer holds units that can be observed once there is room for them.
     is_waiting: bool,
+    /// What comes may have to be committed, so that a place for it is taken before it is read.
+    is_recorded: bool,
+    /// The port was asked for a place: it is taken, or may be given at any time.
+    has_asked: bool,
     has_begun: bool,
     /// The sender has ended, or nothing more is taken from it.
     pub(super) is_ended: bool,
@@ -73,6 +77,8 @@ impl<C: CommitPort> Pipe<C> {
             out: VecDeque::new(),
             hold_bytes_max,
             small_data: 0,
+            is_recorded: true,
+            has_asked: false,
             has_begun: false,
             is_ended: false,
             written: 0,
@@ -100,19 +106,35 @@ impl<C: CommitPort> Pipe<C> {
             return Poll::Ready(Ready::Write);
         }
         if self.is_waiting {
-            let has_room = self.small_data_room() > 0 && self.port.poll_ready(cx).is_ready();
+            let has_room = self.small_data_room() > 0 && self.poll_place(cx).is_ready();
             return if has_room { Poll::Ready(Ready::More) } else { Poll::Pending };
         }
         let has_more =
             !self.is_ended && self.held_bytes < self.hold_bytes_max && from.poll_read_ready(cx).is_ready();
         // A place in the commit queue comes before the bytes: without one, reading on would only move the wait into memory. But an idle
         // connection takes none.
-        if has_more && self.port.poll_ready(cx).is_ready() { Poll::Ready(Ready::Read) } else { Poll::Pending }
+        if has_more && self.poll_place(cx).is_ready() { Poll::Ready(Ready::Read) } else { Poll::Pending }
+    }
+
+    fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_recorded {
+            return Poll::Ready(());
+        }
+        self.has_asked = true;
+        // A port that has failed answers each submission so, and that is where it is heard.
+        self.port.poll_ready(cx).map(drop)
     }
 
     /// Gives back the place that `poll` took, after a read that brought nothing to commit.
     pub(super) fn give_place_back(&mut self) {
-        self.port = self.port.clone();
+        if std::mem::take(&mut self.has_asked) {
+            self.port = self.port.clone();
+        }
+    }
+
+    /// Nothing that is read from here on is evidence of anything, so no place is taken for it.
+    pub(super) fn end_record(&mut self) {
+        self.is_recorded = false;
     }
 
     /// Reads once; `Ok(0)` is the sender's end.
@@ -152,7 +174,12 @@ impl<C: CommitPort> Pipe<C> {
         submission: Submission,
         milestones: Vec<Milestone>,
     ) {
-        let receipt = if submission.entries.is_empty() { None } else { Some(self.port.call(submission)) };
+        let receipt = if submission.entries.is_empty() {
+            None
+        } else {
+            self.has_asked = false;
+            Some(self.port.call(submission))
+        };
         self.held_bytes += bytes.len();
         self.has_begun = true;
         self.small_data += small_data;

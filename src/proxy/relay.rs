@@ -13,7 +13,7 @@ use super::session::{Session, Taken};
 use crate::capture::{Direction, Failure, Side, sender};
 use crate::entry::{CommitError, Receipt};
 use crate::http2::{code, frame};
-use crate::limits::{DRAIN_QUIET_MS, LINGER_MS};
+use crate::limits::{DRAIN_PATIENCE_MS, DRAIN_QUIET_MS, LINGER_MS};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -44,7 +44,7 @@ pub(super) enum Goodbye {
 /// One connection, both ways.
 pub(super) struct Relay<'a, C: CommitPort> {
     session: &'a mut Session<C>,
-    /// The entry of the connection itself; nothing goes on before its receipt.
+    /// The entry of the connection itself, until it has its receipt; nothing goes on before that.
     opened: Option<C::Future>,
     client: &'a Link,
     upstream: &'a Link,
@@ -83,7 +83,11 @@ enum Drain {
     /// Nobody has asked.
     No(Pin<Box<WaitForCancellationFutureOwned>>),
     /// The client has a GOAWAY; its calls go on until they end or the time is over.
-    Asked { expired: Pin<Box<WaitForCancellationFutureOwned>>, quiet: Option<Pin<Box<Sleep>>> },
+    Asked {
+        since: Instant,
+        expired: Pin<Box<WaitForCancellationFutureOwned>>,
+        quiet: Option<Pin<Box<Sleep>>>,
+    },
     /// The last GOAWAY is on its way.
     Done,
 }
@@ -110,7 +114,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         client: &'a Link,
         upstream: &'a Link,
         early: Early,
-        opened: C::Future,
+        opened: Option<C::Future>,
     ) -> Self {
         let pipe = |early| Pipe::new(session.options.port.clone(), session.options.hold_bytes_max, early);
         let (up, down) = (pipe(early.client), pipe(early.server));
@@ -118,7 +122,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         let (up_shut, down_shut, goodbye) = (false, false, None);
         Self {
             session,
-            opened: Some(opened),
+            opened,
             client,
             upstream,
             up,
@@ -184,8 +188,11 @@ impl<'a, C: CommitPort> Relay<'a, C> {
     }
 
     fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
+        // What was said before the end is said first: it may still be waiting for its commit.
+        let is_said = |pipe: &Pipe<C>| !pipe.is_ended || pipe.is_empty();
+        let all_said = is_said(&self.up) && is_said(&self.down);
         let half_closed = self.half_closed.as_mut()?;
-        if half_closed.broken.as_mut().poll(cx).is_ready() {
+        if all_said && half_closed.broken.as_mut().poll(cx).is_ready() {
             return Some("reset behind its end");
         }
         half_closed
@@ -381,7 +388,14 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         // The server takes no more, but what it said last may still be on its way: the client shall have it.
         self.cause.get_or_insert_with(|| (format!("{} by the server", error.kind()), Side::Server));
         self.up.abandon();
-        (self.up_shut, self.breakage) = (true, self.breakage.max(Breakage::Upstream));
+        self.up_shut = true;
+        let mut breakage = Breakage::Upstream;
+        // The kernel tells of a reset once, and of one behind the server's end as a broken pipe: so what is read from here on will seem to end in good order, and does not.
+        if error.kind() == io::ErrorKind::ConnectionReset {
+            breakage = Breakage::Reset;
+            self.goodbye.get_or_insert_with(|| Box::pin(sleep(Duration::from_millis(LINGER_MS))));
+        }
+        self.breakage = self.breakage.max(breakage);
         Ok(())
     }
 
@@ -420,17 +434,18 @@ impl<'a, C: CommitPort> Relay<'a, C> {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> bool {
         match &mut self.drain {
             Drain::No(started) => started.as_mut().poll(cx).is_ready(),
-            Drain::Asked { expired, quiet } => {
+            Drain::Asked { since, expired, quiet } => {
                 if expired.as_mut().poll(cx).is_ready() {
                     return true;
                 }
-                let is_idle = self.session.answers.is_idle() && self.up.is_empty() && self.down.is_empty();
-                if !is_idle {
+                if !(self.session.answers.is_idle() && self.up.is_empty() && self.down.is_empty()) {
                     *quiet = None;
                     return false;
                 }
+                // A client that never pauses is left between two calls, before the time is over in the middle of one.
                 let pause = Duration::from_millis(DRAIN_QUIET_MS);
-                quiet.get_or_insert_with(|| Box::pin(sleep(pause))).as_mut().poll(cx).is_ready()
+                since.elapsed() >= Duration::from_millis(DRAIN_PATIENCE_MS)
+                    || quiet.get_or_insert_with(|| Box::pin(sleep(pause))).as_mut().poll(cx).is_ready()
             }
             Drain::Done => false,
         }
@@ -445,12 +460,18 @@ impl<'a, C: CommitPort> Relay<'a, C> {
                     self.inject_down(goaway);
                 }
                 let expired = Box::pin(self.session.role.drain.expired.clone().cancelled_owned());
-                self.drain = Drain::Asked { expired, quiet: None };
+                self.drain = Drain::Asked { since: Instant::now(), expired, quiet: None };
             }
             Drain::Asked { .. } => {
                 let calls = self.session.answers.streams().len();
-                let reason = if calls == 0 {
-                    "drained".into()
+                // A call that came in the same turn has been taken, and is served.
+                if calls > 0 && !self.session.role.drain.expired.is_cancelled() {
+                    return;
+                }
+                let reason = if self.session.answers.is_idle() {
+                    "drained".to_owned()
+                } else if calls == 0 {
+                    "drain timeout".to_owned()
                 } else {
                     format!("drain timeout with {calls} calls open")
                 };

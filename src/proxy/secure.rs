@@ -4,7 +4,7 @@
 //! attestry. What is spoken inside is found out anew. Handshakes themselves are `tls`'s.
 
 use super::CommitPort;
-use super::detect::{Early, Found, detect};
+use super::detect::{Early, Found, ServerFirst, detect};
 use super::link::Link;
 use super::session::Session;
 use super::tls::{self, TlsFailed};
@@ -12,6 +12,7 @@ use crate::credentials::{ClientCertificates, Credentials, CredentialsError, Expe
 use crate::generated::v1;
 use crate::tls::ClientHello;
 use rustls::AlertDescription;
+use std::sync::Arc;
 use tokio::net::TcpStream;
 
 /// What a listener does with TLS.
@@ -72,6 +73,47 @@ pub(super) enum Insecure {
     NoPlace,
 }
 
+impl TlsTerms {
+    /// Whether the credentials serve what they will be used for: better known at the start than at the first connection.
+    pub fn check(&self) -> Result<(), CredentialsError> {
+        let Some(credentials) = &self.credentials else { return Ok(()) };
+        if self.client != ClientTls::Passthrough {
+            credentials.server(self.client_certificates)?;
+        }
+        if self.upstream != UpstreamTls::None {
+            credentials.client(self.expect.clone())?;
+        }
+        Ok(())
+    }
+}
+
+/// Which legs attestry speaks TLS on.
+#[derive(Clone, Copy)]
+pub(super) struct Handshakes {
+    terminates: bool,
+    originates: bool,
+}
+
+impl Handshakes {
+    /// For a connection on which `found` was found.
+    pub(super) fn of(terms: &TlsTerms, found: &Found) -> Self {
+        let is_tls = matches!(found, Found::Tls(_));
+        let terminates = is_tls && terms.client != ClientTls::Passthrough;
+        let originates = match terms.upstream {
+            UpstreamTls::None => false,
+            UpstreamTls::AsClient => terminates,
+            // A client that speaks TLS with the upstream itself is not wrapped in another.
+            UpstreamTls::Originate => terminates || !is_tls,
+        };
+        Self { terminates, originates }
+    }
+
+    /// There is one at all.
+    pub(super) fn any(self) -> bool {
+        self.terminates || self.originates
+    }
+}
+
 /// Settles TLS on both legs of a connection on which `found` was found.
 pub(super) async fn secure<C: CommitPort>(
     session: &mut Session<C>,
@@ -81,19 +123,16 @@ pub(super) async fn secure<C: CommitPort>(
     found: Found,
     early: &mut Early,
 ) -> Result<Secured, Insecure> {
-    let role = std::sync::Arc::clone(&session.role);
+    let role = Arc::clone(&session.role);
     let terms = &role.tls;
-    let opens = terms.client != ClientTls::Passthrough;
-    let terminates = opens && matches!(found, Found::Tls(_));
-    let originates =
-        terms.upstream == UpstreamTls::Originate || (terms.upstream == UpstreamTls::AsClient && terminates);
+    let Handshakes { terminates, originates } = Handshakes::of(terms, &found);
     if !(originates || terminates) {
         return Ok(Secured { client: Link::Plain(client), upstream: Link::Plain(upstream), found });
     }
-    let places = std::sync::Arc::clone(&session.options.handshakes);
-    let Ok(_place) = places.try_acquire() else { return Err(Insecure::NoPlace) };
+    let places = Arc::clone(&session.options.handshakes);
+    let Ok(place) = places.try_acquire() else { return Err(Insecure::NoPlace) };
     let hello = match &found {
-        Found::Tls(hello) if opens => Some(hello.as_ref()),
+        Found::Tls(hello) if terminates => Some(hello.as_ref()),
         _ => None,
     };
     let mut alpn = offered(&found, hello);
@@ -116,8 +155,10 @@ pub(super) async fn secure<C: CommitPort>(
     };
     let Some(hello) = hello else { return Ok(Secured { client: Link::Plain(client), upstream, found }) };
     let client = accept(session, terms, client, hello, &alpn, early).await?;
+    // What is spoken inside may take its time, and no place.
+    drop(place);
     let bounds = session.options.detect;
-    let found = detect(&client, Some(&upstream), early, bounds, &role.drain).await;
+    let found = detect(&client, Some(&upstream), ServerFirst::Decides, early, bounds, &role.drain).await;
     Ok(Secured { client, upstream, found })
 }
 

@@ -2,12 +2,12 @@
 
 use super::CommitPort;
 use super::connect::connect;
-use super::detect::{Bounds, Early, Found, detect};
+use super::detect::{Bounds, Early, Found, ServerFirst, detect};
 use super::link::{Link, TcpOptions};
 use super::local;
 use super::relay::{End, Goodbye, Relay};
 use super::route::{Role, Way, way};
-use super::secure::{ClientTls, Insecure, Secured, UpstreamTls, note_passthrough, secure};
+use super::secure::{ClientTls, Handshakes, Insecure, Secured, UpstreamTls, note_passthrough, secure};
 use super::session::{Opening, Session};
 use super::turned_away::{TurnedAway, Why};
 use crate::capture::{Limits, OnUnreadable, Policy, Side};
@@ -161,6 +161,15 @@ async fn serve_connection<C: CommitPort>(options: Rc<Options<C>>, accepted: Acce
         Err(error) => return answer_here(session, client, found, early, &refusal(&error)).await,
     };
     let (Link::Plain(client), Link::Plain(upstream)) = (client, upstream) else { return };
+    let opened = if Handshakes::of(&role.tls, &found).any() {
+        // A ClientHello of attestry's own repeats what the client's says: it waits as any other byte does.
+        if let Err(error) = opened.await {
+            return answer_here(session, Link::Plain(client), found, early, &refusal(&error)).await;
+        }
+        None
+    } else {
+        Some(opened)
+    };
     let secured = secure(session, client, upstream, &way.upstream.host(), found, &mut early).await;
     match secured {
         Ok(secured) => relay(session, &way, secured, early, opened).await,
@@ -187,7 +196,12 @@ async fn find<C: CommitPort>(
     }
     // A server that waits for a handshake says nothing before it, whatever its protocol.
     let speaks = role.tls.upstream != UpstreamTls::Originate;
-    detect(client, speaks.then_some(upstream), early, options.detect, &role.drain).await
+    let server_first = match role.tls.client {
+        ClientTls::Passthrough => ServerFirst::Decides,
+        ClientTls::Terminate => ServerFirst::AfterTimeout,
+        ClientTls::Require => ServerFirst::Never,
+    };
+    detect(client, speaks.then_some(upstream), server_first, early, options.detect, &role.drain).await
 }
 
 const OPAQUE_PORT: &str = "the destination's port is in opaque_ports";
@@ -203,7 +217,7 @@ async fn unreachable<C: CommitPort>(session: &mut Session<C>, client: TcpStream,
     let mut early = Early::default();
     let limit = Bounds { timeout: Duration::from_millis(LOCAL_ANSWERS_MS), ..session.options.detect };
     let drain = session.role.drain.clone();
-    let found = detect(&client, None, &mut early, limit, &drain).await;
+    let found = detect(&client, None, ServerFirst::Decides, &mut early, limit, &drain).await;
     answer_here(session, client, found, early, reason).await;
 }
 
@@ -288,7 +302,7 @@ async fn relay<C: CommitPort>(
     way: &Way,
     secured: Secured,
     early: Early,
-    opened: C::Future,
+    opened: Option<C::Future>,
 ) {
     let Secured { client, upstream, found } = secured;
     if matches!(found, Found::Drained) {
@@ -383,7 +397,7 @@ async fn turn_away<C: CommitPort>(options: Rc<Options<C>>, accepted: Accepted) -
     };
     let (mut early, limit) = (Early::default(), Duration::from_millis(TURN_AWAY_MS));
     let bounds = Bounds { timeout: limit, ..options.detect };
-    let found = detect(&client, None, &mut early, bounds, &accepted.role.drain).await;
+    let found = detect(&client, None, ServerFirst::Decides, &mut early, bounds, &accepted.role.drain).await;
     match local::no_room(&found, &reason) {
         Some(words) => {
             // A fresh socket takes these few bytes whole.

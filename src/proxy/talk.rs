@@ -75,7 +75,10 @@ impl Talk {
             Self::Opaque(capture) => {
                 pipe.set_waiting(false);
                 let length = pipe.buffered().len();
-                take_all(pipe, length, |chunk| capture.observe(direction, chunk, now))
+                let taken = take_all(pipe, length, |chunk| capture.observe(direction, chunk, now))?;
+                // The first bytes of a direction are all of its evidence.
+                pipe.end_record();
+                Some(taken)
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Runs the programs that change and list the rules of this host, or rather of the network namespace that it runs in.
 //!
-//! Invariants: an installation leaves the rules of exactly one back end; when it fails, those before it are in force again. Each back end
-//! is asked only where it can have rules, so that listing makes no tables. Removing looks at every back end that is here.
-//! What the rules say is in `rules`, how they are written in `nft`, `iptables` and `routes`.
+//! Invariants: an installation leaves the rules of exactly one back end; when it fails, those before it are in force
+//! again. Each back end is asked only where it can have rules, so that listing makes no tables. Removing looks at every
+//! back end that is here. What the rules say is in `rules`, how they are written in `nft`, `iptables` and `routes`.
 
 use super::command::{Command, CommandError};
 use super::iptables::{self, OwnRules};
@@ -11,7 +11,7 @@ use super::ports::Family;
 use super::{nft, routes};
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::io;
 
 /// Seconds to wait for another user of the legacy iptables' lock.
 const LOCK_WAIT_SECONDS_MAX: u32 = 5;
@@ -40,14 +40,14 @@ pub enum RedirectError {
     /// A program failed, and nothing was changed.
     #[error("{0}; {remedy}", remedy = remedy(&.0.to_string()))]
     Command(CommandError),
-    /// The new rules are in force, and older ones of another back end beside them.
+    /// The new rules are in force, and perhaps older ones of another back end beside them.
     #[error(
-        "installed with {backend}, but the older rules of another back end are still there ({cause}): run `attestry redirect remove`, then install again"
+        "installed with {backend}, but older rules of another back end may still be there ({cause}): run `attestry redirect remove`, then install again"
     )]
     Leftover {
         /// What the new rules were installed with.
         backend: String,
-        /// Why the others could not be removed.
+        /// Why the others could not be looked for or removed.
         cause: CommandError,
     },
     /// No back end works here.
@@ -79,6 +79,8 @@ fn remedy(complaint: &str) -> &'static str {
     let complaint = complaint.to_lowercase();
     if ["permi", "must be root", "denied"].iter().any(|word| complaint.contains(word)) {
         "run this as root, or with CAP_NET_ADMIN and CAP_NET_RAW"
+    } else if complaint.contains("unable to initialize table") {
+        "run this with CAP_NET_RAW too; if that is so, the kernel lacks this kind of tables: choose another --backend"
     } else if complaint.contains("not installed") {
         "install the package nftables or iptables (for TPROXY also iproute2), or choose another --backend"
     } else {
@@ -112,7 +114,8 @@ pub fn install(plan: &Plan, backend: Backend) -> Result<String, RedirectError> {
         }
         return Err(error);
     }
-    // Only now, so that at no moment connections pass by: for a moment both are there, and the first one to see a connection decides.
+    // Only now, so that at no moment connections pass by: for a moment both are there, and the first one to see a
+    // connection decides.
     remove_all_but(&chosen, plan)
         .map_err(|cause| RedirectError::Leftover { backend: chosen.to_string(), cause })?;
     Ok(chosen.to_string())
@@ -335,10 +338,14 @@ impl Iptables {
     }
 }
 
-/// The older tables come into being when they are first listed, so they are listed only where they are.
+/// The older tables come into being when they are first listed, so they are listed only where they are. Where that cannot be told,
+/// they are listed too: a failure says more than silence about rules that may be there.
 fn legacy_has(family: Family, table: &str) -> bool {
     let names = if family == Family::V4 { "/proc/net/ip_tables_names" } else { "/proc/net/ip6_tables_names" };
-    fs::read_to_string(Path::new(names)).is_ok_and(|names| names.lines().any(|name| name == table))
+    match fs::read_to_string(names) {
+        Ok(names) => names.lines().any(|name| name == table),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
 }
 
 fn families(plan: &Plan) -> impl Iterator<Item = Family> {
@@ -416,7 +423,8 @@ fn nft_fed(option: &str, text: String) -> Command {
     Command::new("nft", &format!("{option}-f -"), text)
 }
 
-/// Our table as it is in force. All tables are listed first, because a table that is not there fails just as a missing permission does.
+/// Our table as it is in force. All tables are listed first: to ask for one that is not there fails just as a missing
+/// permission does.
 fn nft_listing() -> Result<Option<String>, CommandError> {
     let tables = Command::new("nft", "list tables", String::new()).run()?;
     if !tables.lines().any(|line| line.trim() == format!("table {}", nft::TABLE)) {

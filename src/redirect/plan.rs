@@ -226,6 +226,11 @@ impl Plan {
         Ok(Self { inbound, outbound, own_ports: PortRange::merged(&own_ports), ipv6 })
     }
 
+    /// Whether IPv6 is redirected too.
+    pub fn redirects_ipv6(&self) -> bool {
+        self.ipv6
+    }
+
     /// Whether packets must be routed back to the sidecar, which is more than rules can do.
     pub(super) fn needs_routes(&self) -> bool {
         self.inbound.as_ref().is_some_and(|inbound| inbound.mode == InboundMode::Tproxy)

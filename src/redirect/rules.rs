@@ -1,20 +1,21 @@
 //! The rules that a plan comes to, once, for both back ends: which packets, and what happens to them.
 //!
-//! Invariants: every rule is of TCP alone; the rules of a chain are tried in order and the first verdict ends the chain (a mark that is
-//! set does not); a connection of the sidecar itself is never redirected, nor one to the sidecar's own listeners, to
-//! a link-local address, or over the loopback interface; a connection that is older than the rules is left as it is. How a rule is written is in `nft` and `iptables`.
+//! Invariants: every rule is of TCP alone; the rules of a chain are tried in order and the first verdict ends the chain
+//! (setting a mark is none); a connection of the sidecar itself is never redirected, nor one to the sidecar's own
+//! listeners, to a link-local address, or over the loopback interface; a connection that is older than the rules is left
+//! as it is. How a rule is written is in `nft` and `iptables`.
 //!
-//! How the meshes do it, and why this is the same. Both linkerd and Istio let a process call its own pod without the proxy, by
-//! localhost or by the pod's address: such packets leave through `lo` (`ToLoopback`), do not leave the pod, and were they redirected on one side, the
-//! sidecar's own connection to the service, which is also to the pod's address, could not be told from them but by its owner.
-//! A call to the pod's own *service* address is not local: it goes out, is redirected as outbound, comes back from the
-//! node and is redirected as inbound. Istio's further rule, that sends the proxy's own `lo` traffic to its inbound
+//! How the meshes do it, and why this is the same. Both linkerd and Istio let a process call its own pod without the
+//! proxy, by localhost or by the pod's address: such packets leave through `lo` (`ToLoopback`) and never leave the pod,
+//! and the sidecar's own connection to the service, which is also to the pod's address, differs from them by its owner
+//! alone. A call to the pod's own *service* address is not local: it goes out, is redirected as outbound, comes back from
+//! the node and is redirected as inbound. Istio's further rule, that sends the proxy's own `lo` traffic to its inbound
 //! port, serves a proxy that picks endpoints itself; this one always dials what the client dialled.
 //!
 //! TPROXY keeps the client's address, so the service answers the client and not the sidecar: those answers must be
-//! turned round. The sidecar's connection to the service is known by its foreign source on `lo`; connection tracking carries
-//! RETURNING_MARK for it, the answers' packets take it over, and the routing rule of `routes` sends them to `lo`. The connections
-//! that came from outside carry DIVERTED_MARK, so that those from before the installation are left alone.
+//! turned round. The sidecar's connection to the service is known by its foreign source on `lo`; connection tracking
+//! carries RETURNING_MARK for it, the answers' packets take it over, and the routing rule of `routes` sends them to `lo`.
+//! The connections that came from outside carry DIVERTED_MARK, so that those from before the installation are left alone.
 
 use super::plan::{DIVERTED_MARK, Inbound, InboundMode, Outbound, Plan, Ports, RETURNING_MARK};
 use super::ports::{Family, Network, PortRange};
@@ -87,8 +88,8 @@ pub(super) enum Verdict {
     Mark(u32),
 }
 
-/// Destinations on the link itself: they mean nothing without the interface, which an original destination does not tell for IPv4,
-/// and the metadata services of clouds are among them.
+/// Destinations on the link itself: they mean nothing without the interface, which an original destination does not tell
+/// for IPv4, and the metadata services of clouds are among them.
 const LINK_LOCAL: [&str; 2] = ["169.254.0.0/16", "fe80::/10"];
 
 /// The chains of a plan; those without rules are left out.
@@ -119,7 +120,8 @@ pub(super) fn chains(plan: &Plan) -> Vec<Chain> {
     chains
 }
 
-/// An INVALID packet passes NAT unchanged: it would reach a socket that knows nothing of it, whose reset ends a healthy connection.
+/// An INVALID packet passes NAT unchanged: it would reach a socket that knows nothing of it, whose reset ends a healthy
+/// connection.
 fn drop_invalid() -> Rule {
     Rule {
         conditions: vec![Condition::Invalid],

@@ -119,6 +119,19 @@ impl Attack {
         self.under_way.store(true, Ordering::SeqCst);
     }
 
+    /// Counts bytes for what costs the sidecar something and has none.
+    pub(crate) fn allow_for(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::SeqCst);
+    }
+
+    /// Closes the connections of all attackers.
+    pub(crate) fn forget(&self) {
+        for socket in self.sockets.lock().unwrap().drain(..) {
+            // It may be gone already.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
     /// Keeps the connections that there are until the siege is over.
     pub(crate) fn hold(&self) {
         self.is_under_way();
@@ -135,10 +148,7 @@ impl Attack {
 
     fn end(&self) {
         self.over.store(true, Ordering::SeqCst);
-        for socket in self.sockets.lock().unwrap().drain(..) {
-            // It may be gone already.
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+        self.forget();
     }
 }
 
@@ -146,6 +156,8 @@ impl Attack {
 pub(crate) struct Aftermath {
     /// Everything that the ledger says, in order.
     pub(crate) bodies: Vec<Body>,
+    /// Bytes that the attackers have got rid of while the genuine calls were made.
+    pub(crate) sent_during_calls: u64,
 }
 
 impl Aftermath {
@@ -240,7 +252,7 @@ pub(crate) fn besiege(
         ratio <= bounds.ledger_bytes_per_byte,
         "{name}: the ledger grew by {ratio:.2} bytes for each byte"
     );
-    Aftermath { bodies: bodies(&sidecar.ledger_dir) }
+    Aftermath { bodies: bodies(&sidecar.ledger_dir), sent_during_calls: sent - before }
 }
 
 /// Once the attackers send no more, but are still there, every thread of the sidecar must be found asleep: none spins.

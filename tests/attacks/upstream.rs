@@ -26,25 +26,8 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Of HTTP/2, on a free port.
-    pub(crate) fn http2() -> Self {
-        Self::start(http2)
-    }
-
-    /// Of HTTP/1.1: an answer without a body for each empty line that ends a head or a chunked body.
-    pub(crate) fn http1() -> Self {
-        Self::start(http1)
-    }
-
-    /// One that says nothing, and reads everything.
-    pub(crate) fn silent() -> Self {
-        Self::start(|mut socket, _| {
-            let mut buffer = vec![0; READ_BYTES];
-            while matches!(socket.read(&mut buffer), Ok(1..)) {}
-        })
-    }
-
-    fn start(serve: fn(&TcpStream, &Mutex<Counts>)) -> Self {
+    /// On a free port; it speaks what its client speaks, which it waits for.
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let counts = Arc::<Mutex<Counts>>::default();
@@ -66,32 +49,33 @@ impl Upstream {
     }
 }
 
-fn http2(mut socket: &TcpStream, counts: &Mutex<Counts>) {
-    socket.set_nodelay(true).unwrap();
-    let window = (1 << 31) - 1;
-    let greeting = [
-        frames::settings(&[(frames::setting::INITIAL_WINDOW_SIZE, window)]),
-        frames::window_update(0, window - 65_535),
-    ];
-    if socket.write_all(&greeting.concat()).is_err() {
-        return;
-    }
-    let (mut buffer, mut pending, mut has_begun) = (vec![0; READ_BYTES], Vec::new(), false);
-    let mut bodies = BTreeMap::new();
+fn serve(mut socket: &TcpStream, counts: &Mutex<Counts>) {
+    // The connection may be gone already.
+    let _ = socket.set_nodelay(true);
+    let mut buffer = vec![0; READ_BYTES];
+    let mut pending = Vec::new();
     loop {
         match socket.read(&mut buffer) {
             Ok(length @ 1..) => pending.extend_from_slice(&buffer[..length]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             _ => return,
         }
-        if !has_begun {
-            if pending.len() < PREFACE.len() {
-                continue;
-            }
+        if pending.starts_with(PREFACE) {
             pending.drain(..PREFACE.len());
-            has_begun = true;
+            return http2(socket, pending, &mut buffer, counts);
+        } else if !PREFACE.starts_with(&pending) {
+            return http1(socket, pending, &mut buffer);
         }
-        let (mut at, mut answer) = (0, Vec::new());
+    }
+}
+
+fn http2(mut socket: &TcpStream, mut pending: Vec<u8>, buffer: &mut [u8], counts: &Mutex<Counts>) {
+    let window = (1 << 31) - 1;
+    let settings = frames::settings(&[(frames::setting::INITIAL_WINDOW_SIZE, window)]);
+    let mut answer = [settings, frames::window_update(0, window - 65_535)].concat();
+    let mut bodies = BTreeMap::new();
+    loop {
+        let mut at = 0;
         while let Some((head, payload)) = whole_frame(&pending[at..]) {
             at += 9 + payload.len();
             let mut counts = counts.lock().unwrap();
@@ -103,6 +87,12 @@ fn http2(mut socket: &TcpStream, counts: &Mutex<Counts>) {
         pending.drain(..at);
         if socket.write_all(&answer).is_err() {
             return;
+        }
+        answer.clear();
+        match socket.read(buffer) {
+            Ok(length @ 1..) => pending.extend_from_slice(&buffer[..length]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            _ => return,
         }
     }
 }
@@ -127,7 +117,9 @@ fn reply(head: &[u8; 9], payload: &[u8], bodies: &mut BTreeMap<u32, Vec<u8>>) ->
         }
         kind::RST_STREAM => drop(bodies.remove(&stream)),
         kind::SETTINGS if flags & flag::ACK == 0 => return frames::settings_ack(),
-        kind::PING if flags & flag::ACK == 0 => return frames::frame(kind::PING, flag::ACK, 0, payload),
+        kind::PING if flags & flag::ACK == 0 && payload.len() == 8 => {
+            return frames::frame(kind::PING, flag::ACK, 0, payload);
+        }
         // A window update of nothing is the client's way to make a server reset the stream (CVE-2025-8671).
         kind::WINDOW_UPDATE if stream != 0 && payload == [0; 4] => {
             bodies.remove(&stream);
@@ -148,17 +140,22 @@ fn echo(stream: u32, body: &[u8]) -> Vec<u8> {
     [begin, data, end].concat()
 }
 
-fn http1(mut socket: &TcpStream, _: &Mutex<Counts>) {
-    socket.set_nodelay(true).unwrap();
-    let (mut buffer, mut last) = (vec![0; READ_BYTES], Vec::new());
-    while let Ok(length @ 1..) = socket.read(&mut buffer) {
-        last.extend_from_slice(&buffer[..length]);
+/// Each empty line counts as a head's end, and is answered: nobody here reads HTTP/1. Who asks for `/half` gets half an answer.
+fn http1(mut socket: &TcpStream, mut last: Vec<u8>, buffer: &mut [u8]) {
+    if last.starts_with(b"GET /half") && socket.write_all(b"HTTP/1.1 200 O").is_ok() {
+        while matches!(socket.read(buffer), Ok(1..)) {}
+    }
+    loop {
         let ends = last.windows(4).filter(|four| *four == b"\r\n\r\n").count();
         // An end that is cut by this read is found in the next.
         last.drain(..last.len().saturating_sub(3));
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".repeat(ends);
         if socket.write_all(&answer).is_err() {
             return;
+        }
+        match socket.read(buffer) {
+            Ok(length @ 1..) => last.extend_from_slice(&buffer[..length]),
+            _ => return,
         }
     }
 }

@@ -1,8 +1,11 @@
 //! The ledger first: nothing of a request or a response goes on before its evidence is durable, and a ledger that refuses makes a 503.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::thread;
+use std::time::Duration;
+
+use socket2::SockRef;
 
 use crate::driver::End;
 use crate::duet::{addr_of, bind};
@@ -19,8 +22,9 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nanswer";
 fn nothing_goes_on_before_its_evidence_is_durable() {
     let mut scene = Scene::start();
     scene.client.write_all(REQUEST).unwrap();
+    // Whichever of the two is durable first.
+    scene.holds_behind(1, &["speaks HTTP/1", "CLIENT_HEADER", "CLIENT_MESSAGE of 4 bytes"], &scene.server);
     scene.holds(&["opened"], &scene.server);
-    scene.holds(&["speaks HTTP/1", "CLIENT_HEADER", "CLIENT_MESSAGE of 4 bytes"], &scene.server);
     receive(&mut scene.server, REQUEST);
     scene.client.write_all(b"tion").unwrap();
     scene.holds(&["CLIENT_MESSAGE of 4 bytes", "CLIENT_HALF_CLOSE"], &scene.server);
@@ -58,15 +62,37 @@ fn a_request_that_cannot_be_committed_is_answered_and_never_sent() {
     let mut scene = Scene::start();
     scene.client.write_all(REQUEST).unwrap();
     scene.holds(&["opened"], &scene.server);
-    scene.refuses("the disk is full");
+    assert_eq!(
+        scene.refuses("the disk is full"),
+        ["speaks HTTP/1", "CLIENT_HEADER", "CLIENT_MESSAGE of 4 bytes"]
+    );
     // What is answered is recorded where it can be; here it cannot either.
-    scene.refuses("the disk is full");
+    assert_eq!(scene.refuses("the disk is full"), ["LOCAL_ANSWER"]);
+    assert_eq!(scene.refuses("the disk is full"), ["closed"]);
     let (answer, end) = to_the_end(&mut scene.client);
     let answer = String::from_utf8(answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
     assert!(answer.contains("connection: close\r\n") && answer.contains("the disk is full"), "{answer}");
     assert!(answer.contains("content-length: 0\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
     assert_eq!((end, to_the_end(&mut scene.server)), (End::Fin, (Vec::new(), End::Fin)));
+}
+
+/// A server that has answered and is gone, while the answer waits for its commit: it is said to its end all the same.
+#[test]
+fn a_reset_behind_a_response_does_not_take_it_back() {
+    let mut scene = Scene::start();
+    scene.client.write_all(REQUEST).unwrap();
+    scene.holds(&["opened"], &scene.server);
+    scene.holds(&["speaks HTTP/1", "CLIENT_HEADER", "CLIENT_MESSAGE of 4 bytes"], &scene.server);
+    receive(&mut scene.server, REQUEST);
+    scene.server.write_all(RESPONSE).unwrap();
+    scene.server.shutdown(Shutdown::Write).unwrap();
+    // In its place stands a socket of no meaning.
+    let server = std::mem::replace(&mut scene.server, connect(addr_of(&bind())));
+    SockRef::from(&server).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(server);
+    scene.holds(&["SERVER_HEADER", "SERVER_MESSAGE of 6 bytes", "SERVER_HALF_CLOSE"], &scene.client);
+    assert_eq!(to_the_end(&mut scene.client), (RESPONSE.to_vec(), End::Fin));
 }
 
 /// Part of a response is with the client: any answer of attestry's would be taken for the rest of it.
@@ -94,8 +120,9 @@ fn a_response_of_which_nothing_was_sent_becomes_a_503() {
     scene.holds(&["speaks HTTP/1", "CLIENT_HEADER", "CLIENT_HALF_CLOSE"], &scene.server);
     receive(&mut scene.server, b"GET /held HTTP/1.1\r\nhost: a\r\n\r\n");
     scene.server.write_all(RESPONSE).unwrap();
-    scene.refuses("the disk is full");
-    scene.refuses("the disk is full");
+    let refused = scene.refuses("the disk is full");
+    assert_eq!(refused, ["SERVER_HEADER", "SERVER_MESSAGE of 6 bytes", "SERVER_HALF_CLOSE"]);
+    assert_eq!(scene.refuses("the disk is full"), ["closed"]);
     let (answer, end) = to_the_end(&mut scene.client);
     assert!(answer.starts_with(b"HTTP/1.1 503 "), "{}", answer.escape_ascii());
     assert_eq!(end, End::Fin);
@@ -135,7 +162,8 @@ const BODY_BYTES: usize = 256 * 1024;
 /// The head of the answer to an upload; empty where the connection broke before.
 fn put(addr: SocketAddr) -> String {
     let mut client = connect(addr);
-    let head = format!("PUT /fill HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {BODY_BYTES}\r\n\r\n");
+    let head =
+        format!("PUT /fill HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {BODY_BYTES}\r\n\r\n");
     // A refusal may come while it is written.
     let _ = client.write_all(head.as_bytes()).and_then(|()| client.write_all(&vec![b'f'; BODY_BYTES]));
     String::from_utf8_lossy(&to_the_end(&mut client).0).into_owned()
@@ -155,13 +183,16 @@ fn echo() -> SocketAddr {
                     let Ok(count @ 1..) = std::io::Read::read(&mut stream, &mut piece) else { return };
                     if left == usize::MAX {
                         tail.extend_from_slice(&piece[..count]);
-                        let Some(end) = tail.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+                        let Some(end) = tail.windows(4).position(|four| four == b"\r\n\r\n") else {
+                            continue;
+                        };
                         left = BODY_BYTES - (tail.len() - end - 4);
                     } else {
                         left -= count;
                     }
                 }
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+                let _ =
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
             });
         }
     });

@@ -12,7 +12,7 @@ use crate::driver::End;
 use crate::duet::{addr_of, bind};
 use crate::socket::{accept, connect, drink, growth_kib, is_silent, pass, pour, to_the_end};
 use crate::support::sidecar::Sidecar;
-use crate::told::{connections, found, hex, line, show};
+use crate::told::{connections, end, found, hex, line, show};
 
 /// What the first request begins, and the second breaks: the part of it that cannot be read never goes on.
 #[test]
@@ -35,7 +35,13 @@ fn what_cannot_be_read_is_refused_where_that_is_asked_for() {
         pass(&mut server, &mut client, ok);
         client.write_all(bad).unwrap();
         let (received, end) = to_the_end(&mut server);
-        assert_eq!(received, b"", "\"{}\" is what the server sees of \"{}\"", received.escape_ascii(), bad.escape_ascii());
+        assert_eq!(
+            received,
+            b"",
+            "\"{}\" is what the server sees of \"{}\"",
+            received.escape_ascii(),
+            bad.escape_ascii()
+        );
         assert!(matches!(end, End::Fin | End::Reset));
         assert_eq!(to_the_end(&mut client).0, b"");
     }
@@ -47,7 +53,10 @@ fn what_cannot_be_read_is_refused_where_that_is_asked_for() {
     assert_eq!(connections.len(), bad.len());
     for connection in &connections {
         assert_eq!(found(connection), ["http1: a request line"]);
-        assert!(connection["unread"].as_str().is_some_and(|why| why.contains("from the client: ")), "{connection}");
+        assert!(
+            connection["unread"].as_str().is_some_and(|why| why.contains("from the client: ")),
+            "{connection}"
+        );
         assert_eq!(connection["bytes_to_server"], good.len());
     }
 }
@@ -76,6 +85,116 @@ fn what_cannot_be_read_within_a_body_is_refused_by_a_reset() {
     );
 }
 
+/// What the peers have agreed on is no secret kept from attestry: a tunnel passes, whatever is said in it.
+#[test]
+fn what_follows_an_upgrade_is_not_refused() {
+    let upstream = bind();
+    let mut sidecar =
+        Sidecar::builder(addr_of(&upstream)).set("detect", "on_unreadable", "\"refuse\"").start();
+    let (mut client, mut server) = (connect(sidecar.addr), accept(&upstream));
+    pass(
+        &mut client,
+        &mut server,
+        b"GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+    );
+    pass(
+        &mut server,
+        &mut client,
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+    );
+    pass(&mut client, &mut server, b"\x81\x80\0\0\0\0");
+    pass(&mut server, &mut client, b"\x81\0");
+    drop((client, server));
+    sidecar.stop();
+    sidecar.verify();
+    assert_eq!(found(&connections(&sidecar)[0])[1], "opaque: upgraded to websocket by request 1");
+}
+
+/// SIGTERM: what is open is finished, and then the connection ends; one that is idle ends by itself.
+#[test]
+fn a_drain_lets_a_response_finish_and_ends_idle_connections() {
+    let upstream = bind();
+    let mut sidecar = Sidecar::start(addr_of(&upstream));
+    let (mut idle, mut idle_server) = (connect(sidecar.addr), accept(&upstream));
+    pass(&mut idle, &mut idle_server, b"GET /done HTTP/1.1\r\nhost: a\r\n\r\n");
+    pass(&mut idle_server, &mut idle, b"HTTP/1.1 204 No Content\r\n\r\n");
+    let (mut busy, mut busy_server) = (connect(sidecar.addr), accept(&upstream));
+    pass(&mut busy, &mut busy_server, b"GET /open HTTP/1.1\r\nhost: a\r\n\r\n");
+    pass(&mut busy_server, &mut busy, b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf");
+    sidecar.signal("TERM");
+    assert_eq!(to_the_end(&mut idle), (Vec::new(), End::Fin));
+    assert_eq!(to_the_end(&mut idle_server), (Vec::new(), End::Fin));
+    assert!(is_silent(&busy) && is_silent(&busy_server));
+    pass(&mut busy_server, &mut busy, b"rest");
+    assert_eq!(to_the_end(&mut busy), (Vec::new(), End::Fin));
+    assert_eq!(to_the_end(&mut busy_server), (Vec::new(), End::Fin));
+    assert!(sidecar.wait().success());
+    sidecar.verify();
+    let mut lines: Vec<String> = sidecar.calls().iter().map(line).collect();
+    lines.sort();
+    assert_eq!(lines, ["GET /done 204 ended", "GET /open 200 ended"]);
+    let ends: Vec<String> = connections(&sidecar).iter().map(end).collect();
+    assert_eq!(ends, ["attestry: drained", "attestry: drained"]);
+}
+
+/// Its client must not take what it has for all of it.
+#[test]
+fn a_response_that_outlasts_the_drain_is_reset() {
+    let upstream = bind();
+    let mut sidecar = Sidecar::builder(addr_of(&upstream)).set("proxy", "drain_timeout_ms", "200").start();
+    let (mut client, mut server) = (connect(sidecar.addr), accept(&upstream));
+    pass(&mut client, &mut server, b"GET /long HTTP/1.1\r\nhost: a\r\n\r\n");
+    pass(&mut server, &mut client, b"HTTP/1.1 200 OK\r\n\r\nhalf");
+    sidecar.signal("TERM");
+    assert_eq!(to_the_end(&mut client), (Vec::new(), End::Reset));
+    assert_eq!(to_the_end(&mut server), (Vec::new(), End::Reset));
+    assert!(sidecar.wait().success());
+    sidecar.verify();
+    assert_eq!(
+        sidecar.calls().iter().map(line).collect::<Vec<_>>(),
+        ["GET /long - abandoned (drain timeout with 1 calls open)"]
+    );
+}
+
+/// Nobody knows whether a tunnel is idle: it has the whole time of the drain.
+#[test]
+fn a_drain_leaves_tunnels_their_time() {
+    let upstream = bind();
+    let mut sidecar = Sidecar::start(addr_of(&upstream));
+    let (mut client, mut server) = (connect(sidecar.addr), accept(&upstream));
+    pass(&mut client, &mut server, b"GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+    pass(&mut server, &mut client, b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+    // One that is idle shows when the drain has come to its end.
+    let (mut idle, mut idle_server) = (connect(sidecar.addr), accept(&upstream));
+    pass(&mut idle, &mut idle_server, b"GET /done HTTP/1.1\r\nhost: a\r\n\r\n");
+    pass(&mut idle_server, &mut idle, b"HTTP/1.1 204 No Content\r\n\r\n");
+    sidecar.signal("TERM");
+    assert_eq!(to_the_end(&mut idle), (Vec::new(), End::Fin));
+    pass(&mut server, &mut client, b"\x81\x05Hello");
+    pass(&mut client, &mut server, b"\x88\x80\0\0\0\0");
+    drop((client, server));
+    assert!(sidecar.wait().success());
+    sidecar.verify();
+}
+
+/// Requests without an answer are counted, and past the bound the connection ends.
+#[test]
+fn pipelined_requests_are_bounded() {
+    let upstream = bind();
+    let mut sidecar = Sidecar::builder(addr_of(&upstream)).set("limits", "streams_max", "3").start();
+    let (mut client, mut server) = (connect(sidecar.addr), accept(&upstream));
+    let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    pass(&mut client, &mut server, &request.repeat(3));
+    client.write_all(request).unwrap();
+    assert_eq!(to_the_end(&mut server), (Vec::new(), End::Reset));
+    assert_eq!(to_the_end(&mut client), (Vec::new(), End::Reset));
+    sidecar.stop();
+    sidecar.verify();
+    assert_eq!(sidecar.calls().len(), 3);
+    let end = end(&connections(&sidecar)[0]);
+    assert_eq!(end, "client: more than 3 requests open on one connection (limits.streams_max)");
+}
+
 #[test]
 fn an_upstream_that_is_not_there_is_named_in_a_503() {
     // A port that is taken, and on which nobody listens.
@@ -100,11 +219,17 @@ fn an_upstream_that_is_not_there_is_named_in_a_503() {
     sidecar.verify();
     let calls = sidecar.calls();
     let lines: Vec<String> = calls.iter().map(line).collect();
-    assert!(lines[0].starts_with("POST /away - answered_locally (") && lines[0].contains("refused"), "{lines:?}");
+    assert!(
+        lines[0].starts_with("POST /away - answered_locally (") && lines[0].contains("refused"),
+        "{lines:?}"
+    );
     assert_eq!(lines[1..], ["GET /back 204 ended"]);
     let connections = connections(&sidecar);
     assert!(connections[0]["local_reason"].as_str().is_some_and(|why| why.contains("refused")));
-    assert_eq!((&connections[0]["bytes_to_server"], &connections[1]["local_reason"]), (&0.into(), &Value::Null));
+    assert_eq!(
+        (&connections[0]["bytes_to_server"], &connections[1]["local_reason"]),
+        (&0.into(), &Value::Null)
+    );
 }
 
 /// linkerd keeps one upstream connection for each host; here each connection of the client is one of the server's, whatever hosts it names.
@@ -159,13 +284,19 @@ fn large_bodies_pass_both_ways_at_once_in_a_bounded_memory() {
     sidecar.verify();
     let calls = sidecar.calls();
     assert_eq!(calls.iter().map(line).collect::<Vec<_>>(), ["PUT /large 200 ended"]);
-    assert_eq!((&calls[0]["request_bytes"], &calls[0]["response_bytes"]), (&LARGE_BYTES.into(), &LARGE_BYTES.into()));
+    assert_eq!(
+        (&calls[0]["request_bytes"], &calls[0]["response_bytes"]),
+        (&LARGE_BYTES.into(), &LARGE_BYTES.into())
+    );
     let shown = show(&sidecar, calls[0]["call_id"].as_str().unwrap());
     let last = |direction: &str| {
         let segments = shown["events"].as_array().unwrap().iter();
         segments.filter(|event| event["direction"] == direction && event["end"] == true).last().unwrap()["sha256"].clone()
     };
-    assert_eq!((last("client_to_server"), last("server_to_client")), (hex(&asked).into(), hex(&answered).into()));
+    assert_eq!(
+        (last("client_to_server"), last("server_to_client")),
+        (hex(&asked).into(), hex(&answered).into())
+    );
 }
 
 /// Both bodies at once; returns the digests of what was sent, after finding them to be those of what has come.

@@ -72,6 +72,15 @@ pub(crate) const CASES: &[Case] = &[
         wire.exchange(UPGRADE, OK)?;
         wire.exchange(b"GET /next HTTP/1.1\r\nhost: a\r\n\r\n", OK)
     }),
+    http("upgrade_refused_and_asked_for_again", &[call("GET /chat 200 ended", b"", b"hello"), call("GET /chat 101 ended", b"", b"")], |wire| {
+        wire.says(&[UPGRADE, UPGRADE, b"\x81\x80\0\0\0\0"].concat())?;
+        wire.server.bytes_waiting(UPGRADE.len())?;
+        wire.answers(OK)?;
+        wire.server.bytes_waiting(2 * UPGRADE.len())?;
+        wire.answers(SWITCHED)?;
+        wire.server_hears()
+    })
+    .finding(&["http1: a request line", "opaque: upgraded to websocket by request 2"]),
     http("upgrade_refused_with_a_request_behind_it", &[call("GET /chat 426 ended", b"", b""), call("GET /next 200 ended", b"", b"hello")], |wire| {
         wire.asks(UPGRADE)?;
         wire.says(b"GET /next HTTP/1.1\r\nhost: a\r\n\r\n")?;
@@ -99,6 +108,15 @@ pub(crate) const CASES: &[Case] = &[
         wire.asks(b"thing")
     })
     .finding(&["http1: a request line", "opaque: upgraded to foo/2 by request 1"]),
+    http("switch_within_the_requests_body", &[call("POST /up 101 ended", b"body", b"")], |wire| {
+        wire.exchange(
+            b"POST /up HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: foo\r\ncontent-length: 4\r\n\r\nbo",
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: foo\r\n\r\nany",
+        )?;
+        wire.asks(b"dything")?;
+        wire.answers(b"more")
+    })
+    .finding(&["http1: a request line", "opaque: upgraded to foo by request 1"]),
     // linkerd strips it, and so never sees the 101.
     http("h2c_is_not_stripped", &[call("GET /h2c 101 ended", b"", b"")], |wire| {
         wire.exchange(H2C, b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")?;
@@ -134,6 +152,17 @@ pub(crate) const CASES: &[Case] = &[
         wire.asks(b"late")
     })
     .finding(TUNNEL),
+    // More than waits: it goes on before the answer, and the ledger says why nobody knows what it is.
+    http("connect_whose_client_says_much_at_once", TUNNELLED, |wire| {
+        wire.asks(&[CONNECT, &[0x16; 100_000]].concat())?;
+        wire.answers(b"HTTP/1.1 200 OK\r\n\r\n220 hello\r\n")?;
+        wire.asks(b"late")
+    })
+    .finding(&[
+        "http1: a request line",
+        "opaque: from the client: more than 65536 bytes behind a request for another protocol, before its answer",
+        "opaque: tunnel by CONNECT, request 1",
+    ]),
     http("connect_refused", &[call("CONNECT b.example:443 403 ended", b"", b"hello"), call("GET /next 200 ended", b"", b"hello")], |wire| {
         wire.exchange(CONNECT, b"HTTP/1.1 403 Forbidden\r\ncontent-length: 5\r\n\r\nhello")?;
         wire.exchange(b"GET /next HTTP/1.1\r\nhost: a\r\n\r\n", OK)

@@ -132,6 +132,15 @@ pub(crate) const CASES: &[Case] = &[
         },
     )
     .finding(unread!("server", "the protocol was switched (101) without a request for it")),
+    // What there is of the head waits for the rest, and goes on when the server has spoken.
+    http("the_server_gives_up_a_head_that_does_not_end", &[], |wire| {
+        wire.says(b"GET /1 HTTP/1.1\r\nhost: a\r\nx-slow")?;
+        wire.answers(b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")?;
+        wire.server_hears()?;
+        wire.server_ends()
+    })
+    .finding(unread!("server", "bytes that answer no request"))
+    .ending("server: closed by the server"),
     http("the_client_ends_within_its_head", &[], |wire| {
         wire.says(b"GET /1 HTTP/1.1\r\nhost: a\r\nx-cut")?;
         wire.client_ends()?;

@@ -20,8 +20,9 @@ pub(crate) fn keep(name: &str, text: &str, remedy: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/interop.md");
     let document = fs::read_to_string(&path).unwrap();
     let (begin, end) = (format!("<!-- begin {name} -->\n"), format!("<!-- end {name} -->\n"));
-    let (before, rest) = document.split_once(&begin).unwrap_or_else(|| panic!("no {begin:?} in {path:?}"));
-    let (stored, after) = rest.split_once(&end).unwrap_or_else(|| panic!("no {end:?} in {path:?}"));
+    let (before, rest) =
+        document.split_once(&begin).unwrap_or_else(|| panic!("docs/interop.md has no {begin:?}"));
+    let (stored, after) = rest.split_once(&end).unwrap_or_else(|| panic!("docs/interop.md has no {end:?}"));
     if regenerates() {
         fs::write(&path, [before, &begin, text, &end, after].concat()).unwrap();
     } else {

@@ -12,6 +12,7 @@ use super::cases::{self, Case, End};
 use super::compare;
 use super::peers::{Client, Server};
 use super::stacks::Stack;
+use super::support::sidecar::Sidecar;
 use super::ways::{Route, Way};
 
 const OK: i64 = 0;
@@ -33,6 +34,10 @@ pub(super) struct Cell {
 }
 
 impl Cell {
+    pub(super) fn is_same(&self, case: &str) -> bool {
+        self.cases.get(case).is_some_and(Vec::is_empty)
+    }
+
     pub(super) fn all_faults(&self) -> Vec<String> {
         let of_cases = self
             .cases
@@ -112,7 +117,8 @@ fn relayed(way: Way, (client, server): Pair, direct: &Results) -> Cell {
 }
 
 /// The sidecars come back stopped, for their ledgers.
-fn run(way: Way, (client, server): Pair) -> (Results, Route) {
+fn run(way: Way, pair: Pair) -> (Results, Route) {
+    let (client, server) = pair;
     let mut server = Server::start(server, way.credentials());
     let mut route = Route::start(way, server.addr());
     let mut client = Client::start(client, route.addr, server.addr(), way.credentials());
@@ -121,13 +127,13 @@ fn run(way: Way, (client, server): Pair) -> (Results, Route) {
         let result = client.run(&case.spec);
         results.push((case, result));
     };
-    cases::all().into_iter().for_each(&mut run);
+    cases::all().into_iter().filter(|case| case.is_playable(pair)).for_each(&mut run);
     run(cases::goaway_with_running_stream());
     server.wait();
     run(cases::unreachable());
     drop(client);
     // The one that the client knows first: the others are its servers.
-    route.sidecars.iter_mut().rev().for_each(|sidecar| sidecar.stop());
+    route.sidecars.iter_mut().rev().for_each(Sidecar::stop);
     (results, route)
 }
 

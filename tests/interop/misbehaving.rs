@@ -145,7 +145,8 @@ struct Connection {
     calls: Vec<Call>,
     /// Frames in their order, each with what it costs of the windows and on which stream.
     out: VecDeque<(Vec<u8>, u32, i64)>,
-    connection_window: i64,
+    /// What is left of the connection's window.
+    shared_window: i64,
     initial_window: i64,
     /// What each stream has used of its window, less what the client has added to it.
     used: std::collections::BTreeMap<u32, i64>,
@@ -161,7 +162,7 @@ impl Connection {
             fields: Decoder::new(),
             calls: Vec::new(),
             out: VecDeque::new(),
-            connection_window: 65_535,
+            shared_window: 65_535,
             initial_window: 65_535,
             used: std::collections::BTreeMap::new(),
             limits_streams: false,
@@ -221,7 +222,7 @@ impl Connection {
             kind::WINDOW_UPDATE => {
                 let increment = number(&frame.payload);
                 if stream == 0 {
-                    self.connection_window += increment;
+                    self.shared_window += increment;
                 } else {
                     *self.used.entry(stream).or_default() -= increment;
                 }
@@ -355,11 +356,11 @@ impl Connection {
         let mut bytes = Vec::new();
         while let Some((frame, stream, cost)) = self.out.front() {
             let used = self.used.entry(*stream).or_default();
-            if *cost > 0 && (*cost > self.connection_window || *used + *cost > self.initial_window) {
+            if *cost > 0 && (*cost > self.shared_window || *used + *cost > self.initial_window) {
                 break;
             }
             *used += cost;
-            self.connection_window -= cost;
+            self.shared_window -= cost;
             bytes.extend(frame);
             self.out.pop_front();
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::cases::{self, Case};
 use super::document::{regenerates, table};
-use super::matrix::{Cell, Matrix};
+use super::matrix::{Cell, Matrix, Pair};
 use super::misbehaving;
 use super::negative::Outcomes;
 use super::stacks::Stack;
@@ -63,13 +63,13 @@ pub(super) fn pairs(matrix: &Matrix) -> String {
     text.push_str("### Our own cases\n\n");
     text.push_str(&own_table(matrix));
     for way in Way::RELAYED {
-        text.push_str(&format!("### By pair: {}\n\n{}", way.title(), pair_table(matrix, way)));
+        text.extend(["### By pair: ", way.title(), "\n\n", &pair_table(matrix, way)]);
     }
     text
 }
 
 /// Why a pair cannot go over a way, if so.
-pub(super) fn reason_not_to_play(way: Way, client: Stack, server: Stack) -> Option<&'static str> {
+pub(super) fn reason_not_to_play(way: Way, (client, server): Pair) -> Option<&'static str> {
     let has_tonic = client == Stack::Tonic || server == Stack::Tonic;
     (has_tonic && way.credentials().is_some()).then_some("note 2")
 }
@@ -85,8 +85,8 @@ fn stacks() -> String {
 fn suite_table(matrix: &Matrix) -> String {
     let ours = all_cases();
     let rows = SUITE.map(|(name, note)| {
-        let of_suite = ours.iter().filter(|case| case.suite == Some(name)).map(|case| case.name);
-        row_of_cases(matrix, name, &of_suite.collect::<Vec<_>>(), note)
+        let of_suite: Vec<&Case> = ours.iter().filter(|case| case.suite == Some(name)).collect();
+        row_of_cases(matrix, name, &of_suite, note)
     });
     table(&case_head("case of the suite"), rows)
 }
@@ -94,7 +94,7 @@ fn suite_table(matrix: &Matrix) -> String {
 fn own_table(matrix: &Matrix) -> String {
     let ours = all_cases();
     let own = ours.iter().filter(|case| case.suite.is_none());
-    table(&case_head("case"), own.map(|case| row_of_cases(matrix, case.name, &[case.name], "")))
+    table(&case_head("case"), own.map(|case| row_of_cases(matrix, case.name, &[case], "")))
 }
 
 fn all_cases() -> Vec<Case> {
@@ -109,21 +109,19 @@ fn case_head(first: &'static str) -> Vec<&'static str> {
 }
 
 /// How many pairs got the same results direct and relayed, in all of some cases.
-fn row_of_cases(matrix: &Matrix, title: &str, names: &[&str], note: &str) -> Vec<String> {
+fn row_of_cases(matrix: &Matrix, title: &str, cases: &[&Case], note: &str) -> Vec<String> {
     let mut row = vec![title.to_owned()];
     for way in Way::RELAYED {
         let (mut same, mut all) = (0, 0);
-        for (client, server) in every_pair() {
-            if names.is_empty() || reason_not_to_play(way, client, server).is_some() {
+        for pair in every_pair() {
+            let mut cases = cases.iter().filter(|case| case.is_playable(pair)).peekable();
+            let cell = matrix.get(&(way, pair.0, pair.1));
+            let is_out = reason_not_to_play(way, pair).is_some() || cases.peek().is_none();
+            if is_out || (cell.is_none() && regenerates()) {
                 continue;
             }
-            let is_same = match matrix.get(&(way, client, server)) {
-                Some(cell) => names.iter().all(|name| cell.cases.get(name).is_some_and(Vec::is_empty)),
-                None if regenerates() => continue,
-                None => true,
-            };
             all += 1;
-            same += usize::from(is_same);
+            same += usize::from(cell.is_none_or(|cell| cases.all(|case| cell.is_same(case.name))));
         }
         row.push(if all == 0 { "–".to_owned() } else { format!("same in {same} of {all}") });
     }
@@ -131,7 +129,7 @@ fn row_of_cases(matrix: &Matrix, title: &str, names: &[&str], note: &str) -> Vec
     row
 }
 
-fn every_pair() -> impl Iterator<Item = (Stack, Stack)> {
+fn every_pair() -> impl Iterator<Item = Pair> {
     Stack::ALL.into_iter().flat_map(|client| Stack::ALL.map(|server| (client, server)))
 }
 
@@ -139,17 +137,17 @@ fn pair_table(matrix: &Matrix, way: Way) -> String {
     let servers = Stack::ALL.map(|server| format!("{server:?} server"));
     let head: Vec<&str> = [""].into_iter().chain(servers.iter().map(String::as_str)).collect();
     let rows = Stack::ALL.map(|client| {
-        let cells = Stack::ALL.map(|server| match reason_not_to_play(way, client, server) {
+        let cells = Stack::ALL.map(|server| match reason_not_to_play(way, (client, server)) {
             Some(reason) => reason.to_owned(),
-            None => told(matrix.get(&(way, client, server))),
+            None => told(matrix.get(&(way, client, server)), (client, server)),
         });
         [format!("{client:?} client")].into_iter().chain(cells).collect()
     });
     table(&head, rows)
 }
 
-fn told(cell: Option<&Cell>) -> String {
-    let all = all_cases().len();
+fn told(cell: Option<&Cell>, pair: Pair) -> String {
+    let all = all_cases().iter().filter(|case| case.is_playable(pair)).count();
     match cell {
         Some(cell) => {
             let same = cell.cases.values().filter(|faults| faults.is_empty()).count();

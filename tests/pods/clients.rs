@@ -21,7 +21,7 @@ use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
 use super::kinds::Kind;
-use super::tally::{Failure, Line, Tally};
+use super::tally::{CONNECT, Failure, Line, Tally};
 use super::wire::{Counted, Stream, Tls, Wire};
 
 /// The longest that a call may take; connections of a thousand others may be in its way.
@@ -69,6 +69,16 @@ struct Session {
 /// A failure that has been told already, or an end that is none.
 struct Over;
 
+/// How a sidecar that was dialled itself begins to say, by UNAVAILABLE, that it cannot connect: in place of a refused connection.
+const NO_UPSTREAM: &[u8] = b"attestry: upstream ";
+
+/// How a call was answered.
+enum Answer {
+    Right,
+    NoUpstream,
+    Wrong(String),
+}
+
 /// One slot, until it is told to stop.
 pub(crate) async fn run(clients: Rc<Clients>, slot: usize) {
     let (kind, next) = (Kind::of(slot), Rc::new(Cell::new(0)));
@@ -78,16 +88,21 @@ pub(crate) async fn run(clients: Rc<Clients>, slot: usize) {
         let socket = match connected.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
             Ok(socket) => socket,
             Err(error) => {
-                let refused = error.kind() == io::ErrorKind::ConnectionRefused;
-                let failure = if refused { Failure::Refused } else { Failure::Wrong };
-                clients.tally.failed(kind, failure, "connect", error.to_string());
+                let failure = match error.kind() {
+                    io::ErrorKind::ConnectionRefused => Failure::Refused,
+                    // Accepted and reset before this was noticed here.
+                    io::ErrorKind::ConnectionReset => Failure::NotServed,
+                    _ => Failure::Wrong,
+                };
+                clients.tally.failed(kind, failure, CONNECT, error.to_string());
                 drop(place);
                 sleep(RETRY).await;
                 continue;
             }
         };
         drop(place);
-        let session = Session { clients: Rc::clone(&clients), slot, kind, next: Rc::clone(&next), calls: Cell::new(0) };
+        let session =
+            Session { clients: Rc::clone(&clients), slot, kind, next: Rc::clone(&next), calls: Cell::new(0) };
         if session.run(socket).await == 0 {
             sleep(RETRY).await;
         }
@@ -98,8 +113,6 @@ impl Session {
     /// Uses the connection to its end; how many calls were completed on it.
     async fn run(self, socket: TcpStream) -> u64 {
         socket.set_nodelay(true).unwrap();
-        // Where the connection was reset at once, there is no such address any more, and no call either.
-        let port = socket.local_addr().map_or(0, |address| address.port());
         let (stream, count) = Counted::new(socket);
         let is_clean = match self.kind {
             Kind::Sealed => match self.open(stream, &self.clients.sealed).await {
@@ -113,7 +126,7 @@ impl Session {
             _ => self.talk(stream).await.is_ok(),
         };
         let (kind, calls, [sent, received]) = (self.kind, self.calls.get(), [count[0].get(), count[1].get()]);
-        self.clients.tally.connection(Line::Connection { kind, port, sent, received, calls, is_clean });
+        self.clients.tally.connection(Line::Connection { kind, sent, received, calls, is_clean });
         calls
     }
 
@@ -174,11 +187,7 @@ impl Session {
         self.failed(failure, id, error.to_string())
     }
 
-    async fn bounded<T>(
-        &self,
-        id: &str,
-        step: impl Future<Output = io::Result<T>>,
-    ) -> Result<T, Over> {
+    async fn bounded<T>(&self, id: &str, step: impl Future<Output = io::Result<T>>) -> Result<T, Over> {
         let step = timeout(PATIENCE, step).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
         step.map_err(|error| self.broken(id, &error))
     }
@@ -195,10 +204,15 @@ impl Session {
         while self.goes_on() {
             let id = self.name();
             let before = wire.received;
-            let answer = timeout(PATIENCE, get(&mut wire, &id)).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
+            let answer =
+                timeout(PATIENCE, get(&mut wire, &id)).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
             let (head, body) = match answer {
                 // RFC 9112 section 9.3.1: a connection may end between two requests, and one that was just sent is tried again.
-                Err(error) if error.kind() != io::ErrorKind::TimedOut && self.calls.get() > 0 && wire.received == before => {
+                Err(error)
+                    if error.kind() != io::ErrorKind::TimedOut
+                        && self.calls.get() > 0
+                        && wire.received == before =>
+                {
                     return Err(self.failed(Failure::TryAgain, &id, error.to_string()));
                 }
                 answer => answer.map_err(|error| self.broken(&id, &error))?,
@@ -266,7 +280,8 @@ impl Session {
         while outcome.is_ok() && self.goes_on() {
             // An end between two calls is nobody's failure.
             let Ok(requests) = requests.clone().ready().await else { break };
-            let (unary, stream) = tokio::join!(self.call(requests.clone(), 1), self.call(requests, STREAM_MESSAGES));
+            let (unary, stream) =
+                tokio::join!(self.call(requests.clone(), 1), self.call(requests, STREAM_MESSAGES));
             outcome = unary.and(stream);
         }
         drop(requests);
@@ -281,11 +296,12 @@ impl Session {
     async fn call(&self, requests: SendRequest<Bytes>, messages: usize) -> Result<(), Over> {
         let id = self.name();
         match timeout(PATIENCE, exchange(requests, &id, messages)).await {
-            Ok(Ok(None)) => {
+            Ok(Ok(Answer::Right)) => {
                 self.completed(id);
                 Ok(())
             }
-            Ok(Ok(Some(wrong))) => Err(self.failed(Failure::Wrong, &id, wrong)),
+            Ok(Ok(Answer::NoUpstream)) => Err(self.failed(Failure::Refused, &id, "UNAVAILABLE".into())),
+            Ok(Ok(Answer::Wrong(wrong))) => Err(self.failed(Failure::Wrong, &id, wrong)),
             Ok(Err(error)) => Err(self.h2_failed(&id, &error)),
             Err(_) => Err(self.failed(Failure::Wrong, &id, "no end in time".into())),
         }
@@ -314,43 +330,53 @@ async fn get<S: Stream>(wire: &mut Wire<S>, id: &str) -> io::Result<(String, Vec
         return Ok((head, body[from..body.len() - 7].to_vec()));
     }
     let length = head.split("Content-Length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
-    let length = length.and_then(|text| text.parse().ok()).ok_or_else(|| io::Error::other(format!("no length in {head}")))?;
+    let length = length
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| io::Error::other(format!("no length in {head}")))?;
     Ok((head, wire.take(length).await?))
 }
 
 /// A call that echoes so many messages, each sent when the one before has come back; says what is wrong with the answer.
-async fn exchange(
-    mut requests: SendRequest<Bytes>,
-    id: &str,
-    messages: usize,
-) -> Result<Option<String>, h2::Error> {
+async fn exchange(mut requests: SendRequest<Bytes>, id: &str, messages: usize) -> Result<Answer, h2::Error> {
     let request = Request::builder().method("POST").uri(format!("http://pods.example/pods.Echo/{id}"));
-    let request = request.header("content-type", "application/grpc").header("te", "trailers").body(()).unwrap();
+    let request =
+        request.header("content-type", "application/grpc").header("te", "trailers").body(()).unwrap();
     let (response, mut body) = requests.send_request(request, false)?;
     drop(requests);
     let length = u32::try_from(id.len()).unwrap().to_be_bytes();
     let message = Bytes::from([&[0], &length[..], id.as_bytes()].concat());
-    body.send_data(message.clone(), messages == 1)?;
+    // Where the stream has ended already, the response says how.
+    let _ = body.send_data(message.clone(), messages == 1);
     let response = response.await?;
+    if response
+        .headers()
+        .get("grpc-message")
+        .is_some_and(|message| message.as_bytes().starts_with(NO_UPSTREAM))
+    {
+        return Ok(Answer::NoUpstream);
+    }
     if response.status() != 200 || response.headers().contains_key("grpc-status") {
-        return Ok(Some(format!("{response:?}")));
+        return Ok(Answer::Wrong(format!("{response:?}")));
     }
     let mut answer = response.into_body();
     for number in 1..=messages {
         let mut received = Vec::new();
         while received.len() < message.len() {
-            let Some(piece) = answer.data().await else { return Ok(Some(format!("ended after {number} messages"))) };
+            let Some(piece) = answer.data().await else {
+                return Ok(Answer::Wrong(format!("ended after {number} messages")));
+            };
             let piece = piece?;
             answer.flow_control().release_capacity(piece.len())?;
             received.extend_from_slice(&piece);
         }
         if received != message {
-            return Ok(Some(format!("answered with {received:?}")));
+            return Ok(Answer::Wrong(format!("answered with {received:?}")));
         }
         if number < messages {
-            body.send_data(message.clone(), number + 1 == messages)?;
+            let _ = body.send_data(message.clone(), number + 1 == messages);
         }
     }
     let trailers = answer.trailers().await?.unwrap_or_default();
-    Ok(trailers.get("grpc-status").is_none_or(|status| status != "0").then(|| format!("{trailers:?}")))
+    let is_well = trailers.get("grpc-status").is_some_and(|status| status == "0");
+    Ok(if is_well { Answer::Right } else { Answer::Wrong(format!("{trailers:?}")) })
 }

@@ -46,7 +46,13 @@ const FOLDER: &str = "PODS_DRIVER_FOLDER";
 const SLOTS: &str = "PODS_DRIVER_SLOTS";
 
 /// The rest of a command that runs one end; `place` is what it begins with.
-pub(crate) fn command(mut place: Command, role: Role, folder: &Path, slots: usize, sidecars: bool) -> Command {
+pub(crate) fn command(
+    mut place: Command,
+    role: Role,
+    folder: &Path,
+    slots: usize,
+    sidecars: bool,
+) -> Command {
     place.arg(env::current_exe().unwrap());
     place.args(["--exact", "thousand::driver::an_end_of_the_thousand", "--ignored", "--nocapture"]);
     place.env(ROLE, format!("{role:?}")).env(FOLDER, folder).env(SLOTS, slots.to_string());
@@ -104,7 +110,8 @@ async fn call(folder: &Path, slots: usize, sidecars: bool, mut commands: Unbound
         secure: client_config(folder, &["h2"]),
         connecting: Clients::places(),
     });
-    let running: Vec<_> = (0..slots).map(|slot| spawn_local(clients::run(Rc::clone(&clients), slot))).collect();
+    let running: Vec<_> =
+        (0..slots).map(|slot| spawn_local(clients::run(Rc::clone(&clients), slot))).collect();
     while let Some(command) = commands.recv().await {
         match command.split_once(' ') {
             Some(("phase", name)) => clients.tally.begin_phase(name),

@@ -37,6 +37,9 @@ impl fmt::Display for Failure {
     }
 }
 
+/// In place of a call's id, where there is no connection yet.
+pub(crate) const CONNECT: &str = "connect";
+
 /// One line of the tally.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Line {
@@ -44,8 +47,8 @@ pub(crate) enum Line {
     Completed { kind: Kind, id: String },
     /// It did not; `phase` is when.
     Failed { phase: String, kind: Kind, failure: Failure, id: String, why: String },
-    /// A connection, from the client's port, as the client saw it; `is_clean` when both had said all that they had to say.
-    Connection { kind: Kind, port: u16, sent: u64, received: u64, calls: u64, is_clean: bool },
+    /// A connection as its client saw it; `is_clean` when both had said all that they had to say.
+    Connection { kind: Kind, sent: u64, received: u64, calls: u64, is_clean: bool },
 }
 
 impl Line {
@@ -55,8 +58,8 @@ impl Line {
             Self::Failed { phase, kind, failure, id, why } => {
                 format!("failed\t{phase}\t{kind}\t{failure}\t{id}\t{}", why.replace(['\t', '\n'], " "))
             }
-            Self::Connection { kind, port, sent, received, calls, is_clean } => {
-                format!("connection\t{kind}\t{port}\t{sent}\t{received}\t{calls}\t{is_clean}")
+            Self::Connection { kind, sent, received, calls, is_clean } => {
+                format!("connection\t{kind}\t{sent}\t{received}\t{calls}\t{is_clean}")
             }
         }
     }
@@ -73,9 +76,8 @@ impl Line {
                 id: id.to_owned(),
                 why: why.to_owned(),
             },
-            ["connection", of, port, sent, received, calls, is_clean] => Self::Connection {
+            ["connection", of, sent, received, calls, is_clean] => Self::Connection {
                 kind: kind(of),
-                port: port.parse().unwrap(),
                 sent: sent.parse().unwrap(),
                 received: received.parse().unwrap(),
                 calls: calls.parse().unwrap(),

@@ -60,6 +60,7 @@ fn a_thousand_connections_lose_nothing() {
     verdict::must_have_failed_only_in(&direct, &BTreeMap::from([("restart", &RESTART[..])]));
     let story = through_sidecars(&scene);
     verdict::print("through sidecars", &story.lines);
+    verdict::print_ends(&story.ledgers);
     let allowed = BTreeMap::from([("restart", &RESTART[..]), ("relief", &RELIEF[..])]);
     verdict::must_have_failed_only_in(&story.lines, &allowed);
     let [client, first, second] = &story.ledgers;
@@ -101,14 +102,17 @@ impl Scene {
         let slots = env::var("PODS_CONNECTIONS").map_or(CONNECTIONS, |text| text.parse().unwrap());
         let folder = network.folder.path();
         let authority = Authority::new(folder, "authority");
-        for (name, names) in [("server", "DNS:pods.example"), ("client", "URI:spiffe://pods.example/application")] {
+        for (name, names) in
+            [("server", "DNS:pods.example"), ("client", "URI:spiffe://pods.example/application")]
+        {
             let issued = authority.issue_for(name, names);
             fs::copy(issued.certificate, folder.join(format!("{name}.pem"))).unwrap();
             fs::copy(issued.key, folder.join(format!("{name}.key"))).unwrap();
         }
         fs::copy(&authority.certificate, folder.join("root.pem")).unwrap();
         let issue = |generation: usize| {
-            let client = authority.issue_for(&format!("client-{generation}"), "URI:spiffe://pods.example/client");
+            let client =
+                authority.issue_for(&format!("client-{generation}"), "URI:spiffe://pods.example/client");
             let names = "DNS:pods.example,URI:spiffe://pods.example/service";
             [client, authority.issue_for(&format!("service-{generation}"), names)]
         };
@@ -164,8 +168,10 @@ impl Scene {
 
     fn service_sidecar(&self, name: &str) -> Placed {
         let config = format!(
-            "\n[inbound]\nlisten = \"[::]:15006\"\nopaque_ports = [{}]\nclient_tls = \"terminate\"\nclient_certificates = \"required\"\n{}",
+            "\n[inbound]\nlisten = \"[::]:15006\"\nopaque_ports = [{}, {}]\nclient_tls = \"terminate\"\nclient_certificates = \"required\"\n{}",
             Kind::Sealed.port(),
+            // Where TLS is opened a client has `detect.timeout_ms` to begin with it, and a server that speaks first would wait.
+            Kind::Greeting.port(),
             self.tls(&self.service)
         );
         Placed::start(&self.network, Place::Pod, name, &config)
@@ -274,9 +280,14 @@ fn through_sidecars(scene: &Scene) -> Story {
     clients.phase("relieved");
     clients.calls(CALLS);
     let lines = clients.stop(scene);
-    for (name, rss) in [("client", rss_bytes(&client_sidecar)), ("first", first_rss), ("second", rss_bytes(&second))] {
+    for (name, rss) in
+        [("client", rss_bytes(&client_sidecar)), ("first", first_rss), ("second", rss_bytes(&second))]
+    {
         println!("  resident at most, {name}: {} MiB", rss >> 20);
-        assert!(rss < RSS_BYTES_MAX + RSS_BYTES_PER_CONNECTION_MAX * scene.slots as u64, "{name}: {rss} bytes resident");
+        assert!(
+            rss < RSS_BYTES_MAX + RSS_BYTES_PER_CONNECTION_MAX * scene.slots as u64,
+            "{name}: {rss} bytes resident"
+        );
     }
     client_sidecar.stop();
     second.stop();

@@ -95,7 +95,10 @@ async fn http1(mut wire: Wire<impl Stream>) -> io::Result<()> {
         let answer = if number.is_multiple_of(2) {
             format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}", target.len())
         } else {
-            format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{target}\r\n0\r\n\r\n", target.len())
+            format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{target}\r\n0\r\n\r\n",
+                target.len()
+            )
         };
         wire.send(answer.as_bytes()).await?;
     }

@@ -38,7 +38,11 @@ impl Counted {
 }
 
 impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
         self.count[1].set(self.count[1].get() + (buffer.filled().len() - before) as u64);
@@ -99,7 +103,11 @@ impl<S: Stream> io::Write for Waking<'_, '_, S> {
 
 impl<S: Stream> Tls<S> {
     /// The client's end, with the handshake done.
-    pub(crate) async fn connect(stream: S, config: Arc<ClientConfig>, name: &'static str) -> io::Result<Self> {
+    pub(crate) async fn connect(
+        stream: S,
+        config: Arc<ClientConfig>,
+        name: &'static str,
+    ) -> io::Result<Self> {
         let session = ClientConnection::new(config, name.try_into().unwrap()).map_err(io::Error::other)?;
         Self::shake_hands(session.into(), stream).await
     }
@@ -155,7 +163,11 @@ impl<S: Stream> Tls<S> {
 }
 
 impl<S: Stream> AsyncRead for Tls<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
             match self.session.reader().read(buffer.initialize_unfilled()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_receive(cx))?,
@@ -190,8 +202,10 @@ impl<S: Stream> AsyncWrite for Tls<S> {
 /// What a client believes and shows, from `root.pem`, `client.pem` and `client.key`.
 pub(crate) fn client_config(folder: &Path, alpn: &[&str]) -> Arc<ClientConfig> {
     let (chain, key) = identity(folder, "client");
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots(folder));
+    let builder =
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    let builder =
+        builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots(folder));
     let mut config = builder.with_client_auth_cert(chain, key).unwrap();
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     Arc::new(config)
@@ -201,7 +215,9 @@ pub(crate) fn client_config(folder: &Path, alpn: &[&str]) -> Arc<ClientConfig> {
 pub(crate) fn server_config(folder: &Path, asks: bool, alpn: &[&str]) -> Arc<ServerConfig> {
     let (chain, key) = identity(folder, "server");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap();
     let builder = if asks {
         let verifier = WebPkiClientVerifier::builder_with_provider(roots(folder), provider).build().unwrap();
         builder.with_client_cert_verifier(verifier)
@@ -214,7 +230,8 @@ pub(crate) fn server_config(folder: &Path, asks: bool, alpn: &[&str]) -> Arc<Ser
 }
 
 fn identity(folder: &Path, name: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-    let chain = CertificateDer::pem_file_iter(folder.join(format!("{name}.pem"))).unwrap().map(Result::unwrap);
+    let chain =
+        CertificateDer::pem_file_iter(folder.join(format!("{name}.pem"))).unwrap().map(Result::unwrap);
     (chain.collect(), PrivateKeyDer::from_pem_file(folder.join(format!("{name}.key"))).unwrap())
 }
 

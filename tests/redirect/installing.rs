@@ -167,7 +167,7 @@ fn auto_takes_what_works() {
         let is_alone = broken.is_empty();
         assert_eq!(output.status.success(), is_alone, "{broken:?}: {complaint}");
         assert_eq!(
-            complaint.contains("the older rules of another back end are still there"),
+            complaint.contains("older rules of another back end may still be there"),
             !is_alone,
             "{complaint}"
         );
@@ -279,6 +279,12 @@ fn ports_and_modes_are_taken_from_the_configuration_and_options_win() {
         "{complaint}"
     );
     assert!(!complaint.contains("[outbound] listen is 127.0.0.1:4140, where"), "{complaint}");
+    let complaint = |ipv6: &str| {
+        let output = dry(&format!("--uid 7 --ipv6 {ipv6}"));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(complaint("yes").contains("[outbound] listen is 127.0.0.1:4140, which takes one version of IP"));
+    assert!(!complaint("no").contains("one version of IP"));
     fs::write(&file, "[inbound]\nlisten = \"nonsense\"\n[nonsense]\n").unwrap();
     let faulty = dry("--uid 7");
     assert_eq!(faulty.status.code(), Some(2));

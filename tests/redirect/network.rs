@@ -3,8 +3,9 @@
 //! ```text
 //!   pod  10.77.1.2  fd77:1::2 ──── node ──── peer  10.77.2.2  fd77:2::2  (also 10.77.3.2, fd77:3::2)
 //! ```
-//! As on a node of Kubernetes, the node turns a service address (10.96.0.10, fd96::10) into the pod's own, and the pod has a
-//! link-local neighbour in it. The pod filters by reverse path, strictly. Dropping a `Network` removes the namespaces, and with them all that the test did. Programs in them are `Process`es.
+//! As on a node of Kubernetes, the node turns a service address (10.96.0.10, fd96::10) into the pod's own, and the pod
+//! has a link-local neighbour in it. The pod filters by reverse path, strictly. Dropping a `Network` removes the
+//! namespaces, and with them all that the test did. Programs in them are `Process`es.
 
 use std::fmt;
 use std::path::Path;

@@ -84,7 +84,9 @@ fn many_at_once_are_as_one_alone() {
     });
     let mut callers: Vec<_> = (0..CALLERS).map(|_| caller(&network, Place::Peer)).collect();
     for (address, name) in direct.keys() {
-        callers.iter_mut().for_each(|caller| caller.say(&format!("{address} {name}")));
+        for caller in &mut callers {
+            caller.say(&format!("{address} {name}"));
+        }
     }
     for backend in BACKENDS {
         network.attestry_must(Place::Pod, &format!("{RULES} --backend {backend}"));

@@ -27,13 +27,16 @@ fn long_streams_pass_both_ways_at_once_in_a_bounded_memory() {
     sidecar.stop();
     sidecar.verify();
     let connection = &connections(&sidecar)[0];
-    assert_eq!((&connection["bytes_to_server"], &connection["bytes_to_client"]), (&(LONG_BYTES + 1).into(), &LONG_BYTES.into()));
+    assert_eq!(
+        (&connection["bytes_to_server"], &connection["bytes_to_client"]),
+        (&(LONG_BYTES + 1).into(), &LONG_BYTES.into())
+    );
 }
 
 /// Each side sends all and then its FIN, and receives what the other has sent.
 fn both_ways(client: &TcpStream, server: &TcpStream) {
     thread::scope(|scope| {
-        let sends = |mut stream: &TcpStream, seed| {
+        let sends = |stream: &TcpStream, seed| {
             let mut own = stream.try_clone().unwrap();
             scope.spawn(move || {
                 let digest = pour(&mut own, LONG_BYTES, seed);
@@ -51,7 +54,10 @@ fn both_ways(client: &TcpStream, server: &TcpStream) {
             })
         };
         let (heard, read) = (receives(server), receives(client));
-        assert_eq!((asked.join().unwrap(), answered.join().unwrap()), (heard.join().unwrap(), read.join().unwrap()));
+        assert_eq!(
+            (asked.join().unwrap(), answered.join().unwrap()),
+            (heard.join().unwrap(), read.join().unwrap())
+        );
     });
 }
 
@@ -89,7 +95,10 @@ fn growth_behind_a_deaf_receiver(hold_bytes_max: &str, to_server: bool) -> u64 {
         }
         sent
     });
-    eprintln!("hold_bytes_max {hold_bytes_max}: {} KiB were taken, {growth} KiB more are resident", sent / 1024);
+    eprintln!(
+        "hold_bytes_max {hold_bytes_max}: {} KiB were taken, {growth} KiB more are resident",
+        sent / 1024
+    );
     sender.shutdown(Shutdown::Write).unwrap();
     let (mut received, mut piece) = (0, vec![0; 64 * 1024]);
     while let Some(count @ 1..) = receiver.read(&mut piece).ok() {

@@ -3,8 +3,9 @@
 use crate::driver::Step;
 use crate::duet::{BY_SERVER, Case, Wire, http};
 
-const UNKNOWN: &[&str] =
-    &["opaque: the client's first bytes are no request line of HTTP/1, no preface of HTTP/2 and no ClientHello of TLS"];
+const UNKNOWN: &[&str] = &[
+    "opaque: the client's first bytes are no request line of HTTP/1, no preface of HTTP/2 and no ClientHello of TLS",
+];
 const SERVER_FIRST: &[&str] = &["opaque: the server spoke first"];
 const RESET_BY_CLIENT: &str = "client: connection reset by the client";
 const RESET_BY_SERVER: &str = "server: connection reset by the server";
@@ -66,12 +67,6 @@ pub(crate) const CASES: &[Case] = &[
     })
     .finding(&[])
     .ending(RESET_BY_SERVER),
-    http("client_resets_within_a_beginning", &[], |wire| {
-        wire.says(b"GE")?;
-        wire.client_aborts()
-    })
-    .finding(&[])
-    .ending(RESET_BY_CLIENT),
     http("client_resets_behind_the_greeting", &[], |wire| {
         wire.answers(b"220 hello\r\n")?;
         wire.client_aborts()

@@ -19,6 +19,8 @@ pub(crate) struct Scene {
     pub(crate) port: HoldingPort,
     pub(crate) client: TcpStream,
     pub(crate) server: TcpStream,
+    /// The connection's id.
+    id: u64,
     relay: Relay,
     upstream: TcpListener,
 }
@@ -36,25 +38,35 @@ impl Scene {
         let relay = Relay::start(port.clone(), addr_of(&upstream), &terms);
         let client = connect(relay.addr);
         let server = accept(&upstream);
-        Self { port, client, server, relay, upstream }
+        assert!(port.wait(PATIENCE, |held| !held.is_empty()), "the connection's beginning is not submitted");
+        let id = connection_of(&port.held()[0]);
+        Self { port, client, server, id, relay, upstream }
     }
 
-    /// Waits for the next submission that nobody has answered; returns its number, and what is in it.
-    pub(crate) fn next(&self) -> (usize, Vec<String>) {
-        let number = self.next_but(&[]);
+    /// Waits for a submission of the connection that nobody has answered; returns its number, and what is in it. `behind` so many others of this kind.
+    fn next(&self, behind: usize) -> (usize, Vec<String>) {
+        let number = self.wait_for(behind, |held| connection_of(held) == self.id);
         let held = self.port.held();
         (number, held[number].entries.iter().flat_map(|(body, _)| in_words(body)).collect())
     }
 
-    fn next_but(&self, others: &[usize]) -> usize {
-        let next = |held: &[Held]| unanswered(held).into_iter().find(|number| !others.contains(number));
+    fn wait_for(&self, behind: usize, wanted: impl Fn(&Held) -> bool) -> usize {
+        let next = |held: &[Held]| {
+            let mut open = held.iter().enumerate().filter(|(_, held)| !held.is_answered() && wanted(held));
+            open.nth(behind).map(|(number, _)| number)
+        };
         assert!(self.port.wait(PATIENCE, |held| next(held).is_some()), "no submission comes");
         next(&self.port.held()).expect("it does not go away")
     }
 
     /// The next submission is this, and until it is committed `to` sees nothing.
     pub(crate) fn holds(&self, expected: &[&str], to: &TcpStream) {
-        let (number, found) = self.next();
+        self.holds_behind(0, expected, to);
+    }
+
+    /// So does one that stands behind others, which are committed later.
+    pub(crate) fn holds_behind(&self, behind: usize, expected: &[&str], to: &TcpStream) {
+        let (number, found) = self.next(behind);
         assert_eq!(found, expected);
         self.another_connection_is_served();
         assert!(is_silent(to), "bytes have come before {expected:?} was durable");
@@ -63,25 +75,26 @@ impl Scene {
 
     /// The next submission fails.
     pub(crate) fn refuses(&self, reason: &str) -> Vec<String> {
-        let (number, found) = self.next();
+        let (number, found) = self.next(0);
         self.port.answer(number, Err(CommitError::Refusing(reason.into())), |_| {});
         found
     }
 
     /// A whole connection beside, over the same worker thread: if anything was to be sent on the first one, it has been.
     fn another_connection_is_served(&self) {
-        let before = unanswered(&self.port.held());
         let mut client = connect(self.relay.addr);
         let mut server = accept(&self.upstream);
-        let pump = |count: usize| (0..count).for_each(|_| { let n = self.next_but(&before); eprintln!("pump {n} {before:?} {:?}", self.port.held()[n].entries.iter().flat_map(|(b,_)| in_words(b)).collect::<Vec<_>>()); self.port.commit(n); });
-        pump(1);
+        let pump = |count: usize| {
+            (0..count)
+                .for_each(|_| self.port.commit(self.wait_for(0, |held| connection_of(held) != self.id)));
+        };
         std::thread::scope(|scope| {
-            scope.spawn(|| pump(2));
+            // Its beginning, its first bytes each way, and its end.
+            scope.spawn(|| pump(4));
             pass(&mut client, &mut server, b"\x01");
             pass(&mut server, &mut client, b"\x02");
+            drop((client, server));
         });
-        drop((client, server));
-        pump(1);
     }
 }
 
@@ -93,8 +106,14 @@ impl Drop for Scene {
     }
 }
 
-fn unanswered(held: &[Held]) -> Vec<usize> {
-    held.iter().enumerate().filter(|(_, held)| !held.is_answered()).map(|(number, _)| number).collect()
+fn connection_of(held: &Held) -> u64 {
+    match held.entries.first() {
+        Some((Body::ConnectionOpened(body), _)) => body.connection,
+        Some((Body::ConnectionClosed(body), _)) => body.connection,
+        Some((Body::ConnectionEvents(body), _)) => body.connection,
+        Some((Body::CallEvents(body), _)) => body.connection,
+        _ => 0,
+    }
 }
 
 fn in_words(body: &Body) -> Vec<String> {

@@ -5,8 +5,9 @@
 use crate::duet::{BY_SERVER, Case, call, http};
 
 const SERVER_FIRST: &[&str] = &["opaque: the server spoke first"];
-const UNKNOWN: &[&str] =
-    &["opaque: the client's first bytes are no request line of HTTP/1, no preface of HTTP/2 and no ClientHello of TLS"];
+const UNKNOWN: &[&str] = &[
+    "opaque: the client's first bytes are no request line of HTTP/1, no preface of HTTP/2 and no ClientHello of TLS",
+];
 const NO_VERSION: &[&str] = &["opaque: the client's first bytes are a line that names no version of HTTP/1"];
 const CLIENT_ENDED: &[&str] = &["opaque: the client ended before a protocol showed"];
 const SERVER_ENDED: &[&str] = &["opaque: the server ended before a protocol showed"];
@@ -41,7 +42,7 @@ pub(crate) const CASES: &[Case] = &[
         wire.exchange(b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n")?;
         wire.exchange(b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n", b"$-1\r\n")
     })
-    .finding(UNKNOWN),
+    .finding(NO_VERSION),
     // A word of letters could begin a request line, until its line ends.
     http("inline_commands", &[], |wire| wire.exchange(b"PING\r\n", b"+PONG\r\n")).finding(NO_VERSION),
     http("postgres", &[], |wire| wire.exchange(b"\0\0\0\x08\x04\xd2\x16\x2f", b"N")).finding(UNKNOWN),
@@ -95,7 +96,8 @@ pub(crate) const CASES: &[Case] = &[
         wire.asks(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
     })
     .finding(&["http2: the server's SETTINGS"]),
-    http("postgres_byte_by_byte", &[], |wire| wire.asks_in_pieces(b"\0\0\0\x08\x04\xd2\x16\x2f", 1)).finding(UNKNOWN),
+    http("postgres_byte_by_byte", &[], |wire| wire.asks_in_pieces(b"\0\0\0\x08\x04\xd2\x16\x2f", 1))
+        .finding(UNKNOWN),
     http("a_request_line_that_turns_out_to_be_none_byte_by_byte", &[], |wire| {
         wire.asks_in_pieces(b"STATS items\r\n", 1)?;
         wire.answers_in_pieces(b"END\r\n", 1)

@@ -53,11 +53,16 @@ fn a_connection_is_told_with_its_peers_its_bytes_and_their_digests() {
     assert_eq!(connection["peer"], peer);
     assert_eq!(connection["listener"], sidecar.addr.to_string());
     assert_eq!(connection["upstream_address"], addr_of(&upstream).to_string());
-    assert_eq!((&connection["interception"], &connection["local_reason"]), (&"fixed".into(), &serde_json::Value::Null));
+    assert_eq!(
+        (&connection["interception"], &connection["local_reason"]),
+        (&"fixed".into(), &serde_json::Value::Null)
+    );
     assert_eq!((&connection["bytes_to_server"], &connection["bytes_to_client"]), (&8.into(), &18.into()));
-    assert_eq!(connection["unread"], "opaque: the server spoke first");
+    assert_eq!(connection["unread"], "the server spoke first");
     assert!(connection["duration_ms"].as_f64().unwrap() > 0.0);
-    let first = |way: &str| (connection[way]["length"].as_u64().unwrap(), connection[way]["sha256"].as_str().unwrap().to_owned());
+    let first = |way: &str| {
+        (connection[way]["length"].as_u64().unwrap(), connection[way]["sha256"].as_str().unwrap().to_owned())
+    };
     assert_eq!(first("first_bytes_to_client"), (11, hex(&Sha256::digest(b"220 hello\r\n"))));
     assert_eq!(first("first_bytes_to_server"), (8, hex(&Sha256::digest(b"EHLO a\r\n"))));
     assert!(sidecar.calls().is_empty());

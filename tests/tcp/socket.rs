@@ -39,7 +39,9 @@ pub(crate) fn pass(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
 /// These bytes must come.
 pub(crate) fn receive(stream: &mut TcpStream, expected: &[u8]) {
     let mut received = vec![0; expected.len()];
-    stream.read_exact(&mut received).unwrap_or_else(|error| panic!("\"{}\": {error}", expected.escape_ascii()));
+    stream
+        .read_exact(&mut received)
+        .unwrap_or_else(|error| panic!("\"{}\": {error}", expected.escape_ascii()));
     assert!(
         received == expected,
         "\"{}\" came, not \"{}\"",

@@ -31,7 +31,11 @@ macro_rules! between {
 between!(Patient, |builder, _| builder.set("detect", "timeout_ms", "60000"));
 between!(Hasty, |builder, _| builder.set("detect", "timeout_ms", "100").set("detect", "bytes_max", "2048"));
 between!(OpaquePort, |builder, upstream| {
-    builder.set("detect", "timeout_ms", "60000").set("proxy", "opaque_ports", &format!("[{}]", upstream.port()))
+    builder.set("detect", "timeout_ms", "60000").set(
+        "proxy",
+        "opaque_ports",
+        &format!("[{}]", upstream.port()),
+    )
 });
 
 macro_rules! undecided {
@@ -54,7 +58,8 @@ pub(crate) const STOPPED: &[Case] = &[
         wire.exchange(b"\r\nhost: a\r\n\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n")
     })
     .finding(undecided!(14, 0)),
-    http("half_a_preface", &[], |wire| wire.exchange(b"PRI * HTTP/2.0\r\n\r\nSM", b"?")).finding(undecided!(20, 0)),
+    http("half_a_preface", &[], |wire| wire.exchange(b"PRI * HTTP/2.0\r\n\r\nSM", b"?"))
+        .finding(undecided!(20, 0)),
     http("half_a_client_hello", &[], |wire| wire.exchange(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", b"?"))
         .finding(undecided!(11, 0)),
     http("half_of_a_servers_settings", &[], |wire| {
@@ -89,9 +94,9 @@ fn silence_is_not_a_beginning_that_stops() {
     drop((silent, silent_server, stopped, stopped_server));
     sidecar.stop();
     sidecar.verify();
-    let found: Vec<Vec<String>> = connections(&sidecar).iter().map(found).collect();
-    assert_eq!(found[0], ["http2: the client's preface"]);
-    assert_eq!(found[1..], [undecided!(2, 0).map(str::to_owned)]);
+    let mut found: Vec<String> = connections(&sidecar).iter().flat_map(found).collect();
+    found.sort();
+    assert_eq!(found, ["http2: the client's preface", undecided!(2, 0)[0]]);
 }
 
 const HINT: &[&str] = &["opaque: the destination's port is in opaque_ports"];
@@ -106,7 +111,9 @@ pub(crate) const TO_AN_OPAQUE_PORT: &[Case] = &[
         wire.exchange(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", b"\0\0\0\x04\0\0\0\0\0")
     })
     .finding(HINT),
-    http("tls_to_an_opaque_port", &[], |wire| wire.exchange(b"\x16\x03\x01\0\x05\x01\0\0\x01\0", b"\x15\x03\x01\0\x02\x02\x32"))
-        .finding(HINT),
+    http("tls_to_an_opaque_port", &[], |wire| {
+        wire.exchange(b"\x16\x03\x01\0\x05\x01\0\0\x01\0", b"\x15\x03\x01\0\x02\x02\x32")
+    })
+    .finding(HINT),
     http("a_greeting_from_an_opaque_port", &[], |wire| wire.answers(b"220 hello\r\n")).finding(HINT),
 ];

@@ -7,7 +7,7 @@ use attestry::generated::v1::Side;
 fn calls_go_through_two_sidecars_in_mutual_tls() {
     let scene = Scene::new();
     let mut far = scene
-        .sidecar(service::start_quiet())
+        .sidecar(service::start())
         .set("proxy", "client_tls", "\"require\"")
         .set("proxy", "client_certificates", "\"required\"")
         .start();
@@ -38,7 +38,7 @@ fn calls_go_through_two_sidecars_in_mutual_tls() {
 #[test]
 fn an_upstream_with_another_id_gets_nothing() {
     let scene = Scene::new();
-    let far = scene.sidecar(service::start_quiet()).set("proxy", "client_tls", "\"require\"").start();
+    let far = scene.sidecar(service::start()).set("proxy", "client_tls", "\"require\"").start();
     let mut near = scene
         .sidecar(far.addr)
         .set("proxy", "upstream_tls", "\"originate\"")

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 
 use super::Scene;
@@ -36,6 +36,7 @@ impl Said {
 pub(super) struct Client {
     child: Child,
     stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Client {
@@ -48,7 +49,15 @@ impl Client {
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdin = child.stdin.take().unwrap();
-        Self { child, stdin }
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self { child, stdin, stdout }
+    }
+
+    /// Waits until its handshake is done, and done well.
+    pub(super) fn shake_hands(&mut self) {
+        let mut lines = self.stdout.by_ref().lines();
+        let done = lines.any(|line| line.unwrap().contains("Verify return code: 0 (ok)"));
+        assert!(done, "s_client ended without a handshake");
     }
 
     pub(super) fn say(&mut self, text: &str) {
@@ -65,7 +74,7 @@ impl Client {
             text
         });
         let mut out = Vec::new();
-        self.child.stdout.take().unwrap().read_to_end(&mut out).unwrap();
+        self.stdout.read_to_end(&mut out).unwrap();
         let status = self.child.wait().unwrap();
         assert_ne!(
             status.code(),

@@ -45,7 +45,7 @@ fn certificates_are_replaced_under_open_streams() {
     let [second, third] = ["second", "third"].map(|name| scene.authority.issue_for(name, "DNS:a.example"));
     let mut volume = Volume::new(&scene.folder.path().join("volume"), &scene.own);
     let mut sidecar = scene
-        .sidecar(service::start_quiet())
+        .sidecar(service::start())
         .set("tls", "certificate_file", &quoted(&volume.folder.join("tls.crt")))
         .set("tls", "key_file", &quoted(&volume.folder.join("tls.key")))
         .set("proxy", "client_tls", "\"terminate\"")

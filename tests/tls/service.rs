@@ -42,27 +42,6 @@ pub(super) fn start() -> SocketAddr {
     address.recv_timeout(BOUND).unwrap()
 }
 
-/// The same behind a relay that connects to it only once a client has spoken.
-pub(super) fn start_quiet() -> SocketAddr {
-    let server = start();
-    let (ready, address) = channel();
-    thread::spawn(move || {
-        run(async move {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            ready.send(listener.local_addr().unwrap()).unwrap();
-            loop {
-                let (mut client, _) = listener.accept().await.unwrap();
-                tokio::spawn(async move {
-                    client.peek(&mut [0]).await.unwrap();
-                    let mut server = tokio::net::TcpStream::connect(server).await.unwrap();
-                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-                });
-            }
-        });
-    });
-    address.recv_timeout(BOUND).unwrap()
-}
-
 /// Runs a client's part of a test.
 pub(super) fn run<T>(part: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(part)

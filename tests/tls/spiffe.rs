@@ -24,7 +24,7 @@ fn sidecars_of_two_trust_domains_speak_with_each_other() {
     let given = svid(far_id, &server, &far_root, &[("spiffe://near.org", &near_root)]);
     let later = std::thread::scope(|scope| {
         let starting = scope.spawn(|| {
-            Sidecar::builder(service::start_quiet())
+            Sidecar::builder(service::start())
                 .set("tls", "spiffe_socket", &quoted(&far_agent.socket))
                 .set("proxy", "client_tls", "\"require\"")
                 .set("proxy", "client_certificates", "\"required\"")

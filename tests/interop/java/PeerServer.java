@@ -28,6 +28,9 @@ import java.util.concurrent.TimeUnit;
 
 /** The server. Each call runs on a thread of its own, so that it may wait where it stands. */
 final class PeerServer {
+  /** grpc-java counts a call that it ended within a request as running for as long as the connection stands. */
+  private static final int GRACE_SECONDS = 3;
+
   private static final int AWAIT_MS_MAX = 10_000;
   private static final int STALL_SAMPLE_MS = 50;
   private static final int STALL_SAMPLES = 10;
@@ -74,7 +77,8 @@ final class PeerServer {
     Thread stdin = new Thread(this::endWithStandardInput);
     stdin.setDaemon(true);
     stdin.start();
-    server.awaitTermination();
+    draining.await();
+    server.awaitTermination(GRACE_SECONDS, TimeUnit.SECONDS);
     System.exit(0);
   }
 
