@@ -75,8 +75,8 @@ struct Args {
     /// Length of a run, in seconds
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
-    /// Only cases whose names have one of these in them
-    #[arg(long, value_delimiter = ',')]
+    /// Only cases that have this in their names; may be given several times
+    #[arg(long)]
     only: Vec<String>,
     /// Be the servers, with the certificates of this folder (the benchmark starts itself so)
     #[arg(long, hide = true)]

@@ -62,6 +62,8 @@ pub enum Milestone {
     Settings,
     /// The client waits for an answer to a PING.
     Ping([u8; 8]),
+    /// What follows is no HTTP any more, and nobody can answer it.
+    Opaque,
 }
 
 /// The state of one connection.

@@ -181,7 +181,10 @@ impl Http1 {
                 });
             }
             Part::Cut { number } => self.cut(direction, number, &Fault::Cut),
-            Part::Switch(reason) => self.evidence.becomes_opaque(reason),
+            Part::Switch(reason) => {
+                self.milestones.push(Milestone::Opaque);
+                self.evidence.becomes_opaque(reason);
+            }
             Part::Unreadable { at, number, fault } => return self.unreadable(direction, at, number, fault),
             Part::Opaque(range) => self.opaque(direction, range, chunk),
         }
@@ -275,6 +278,7 @@ impl Http1 {
         } else if let Some(number) = number {
             self.cut(direction, number, &fault);
         }
+        self.milestones.push(Milestone::Opaque);
         self.evidence.becomes_opaque(failure.reason);
         Ok(())
     }

@@ -63,6 +63,7 @@ impl Answers {
             Milestone::GoAway(last) => {
                 self.goaway = Some(self.goaway.map_or(last, |before| before.min(last)));
             }
+            Milestone::Opaque => *self = Self::of(Dialect::Opaque),
             Milestone::Settings | Milestone::Ping(_) => {}
         }
     }

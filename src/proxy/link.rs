@@ -40,6 +40,8 @@ impl TcpOptions {
     pub(super) fn apply(&self, socket: &TcpStream) -> io::Result<()> {
         socket.set_nodelay(true)?;
         let socket = SockRef::from(socket);
+        // An urgent byte is a byte like any other here: out of line it would not be read at all.
+        socket.set_out_of_band_inline(true)?;
         if let Some(silence) = self.keepalive {
             let (time, interval) = (whole_seconds(silence), whole_seconds(silence / 4));
             let probes = socket2::TcpKeepalive::new().with_time(time).with_interval(interval);

@@ -189,8 +189,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
 
     fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
         // What was said before the end is said first: it may still be waiting for its commit.
-        let is_said = |pipe: &Pipe<C>| !pipe.is_ended || pipe.is_empty();
-        let all_said = is_said(&self.up) && is_said(&self.down);
+        let all_said = [&self.up, &self.down].iter().all(|pipe| !pipe.is_ended || pipe.is_empty());
         let half_closed = self.half_closed.as_mut()?;
         if all_said && half_closed.broken.as_mut().poll(cx).is_ready() {
             return Some("reset behind its end");
@@ -296,7 +295,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             pipe.give_place_back();
         }
         // What one side has said may decide what bytes of the other are that wait behind a request for another protocol.
-        if self.session.answers.dialect() == Dialect::Http1 {
+        if self.session.answers.dialect() != Dialect::Http2 {
             let other = if is_down { &mut self.up } else { &mut self.down };
             other.set_waiting(!other.buffered().is_empty());
         }
@@ -388,14 +387,10 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         // The server takes no more, but what it said last may still be on its way: the client shall have it.
         self.cause.get_or_insert_with(|| (format!("{} by the server", error.kind()), Side::Server));
         self.up.abandon();
-        self.up_shut = true;
-        let mut breakage = Breakage::Upstream;
         // The kernel tells of a reset once, and of one behind the server's end as a broken pipe: so what is read from here on will seem to end in good order, and does not.
-        if error.kind() == io::ErrorKind::ConnectionReset {
-            breakage = Breakage::Reset;
-            self.goodbye.get_or_insert_with(|| Box::pin(sleep(Duration::from_millis(LINGER_MS))));
-        }
-        self.breakage = self.breakage.max(breakage);
+        let is_reset = error.kind() == io::ErrorKind::ConnectionReset;
+        let breakage = if is_reset { Breakage::Reset } else { Breakage::Upstream };
+        (self.up_shut, self.breakage) = (true, self.breakage.max(breakage));
         Ok(())
     }
 

@@ -329,12 +329,13 @@ async fn relay<C: CommitPort>(
             let to_server = up.written;
             let is_cut = session.answers.is_in_response() || session.speaks_opaque();
             down.continue_locally(up);
-            // Nothing more goes upstream; that the connection ends is all that the server learns.
-            drop(upstream);
             if is_cut {
                 client.reset();
+                upstream.reset();
                 return session.closed(reason, Side::Attestry, to_server, down.written).await;
             }
+            // Nothing more goes upstream; that the connection ends is all that the server learns.
+            drop(upstream);
             let written = local::answer_rest(session, &client, down, &reason).await;
             session.closed(reason, Side::Attestry, to_server, written).await;
             return local::linger(client.tcp()).await;

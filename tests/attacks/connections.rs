@@ -89,7 +89,7 @@ fn must_be_opaque(after: &Aftermath, why: &str) {
 
 /// A ClientHello of 16 MiB by its own word, of which more than `detect.bytes_max` is there, in records of so many bytes.
 fn client_hello_without_end(record_bytes: usize) -> Vec<u8> {
-    let message = [&[1, 0xff, 0xff, 0xff, 3, 3][..], &[7; 70_000]].concat();
+    let message = [&[1, 0xff, 0xff, 0xff, 3, 3][..], &[7; 100].repeat(700)].concat();
     let record = |part: &[u8]| {
         let length = u16::try_from(part.len()).unwrap().to_be_bytes();
         [&[0x16, 3, 1], &length[..], part].concat()
@@ -100,8 +100,9 @@ fn client_hello_without_end(record_bytes: usize) -> Vec<u8> {
 #[test]
 fn connections_that_come_and_go() {
     let upstream = Upstream::start();
-    // Two entries for nine bytes. Those who come too fast are turned away.
-    let bounds = Bounds { attackers: 2, bytes: 64 * 1024, ledger_bytes_per_byte: 60.0, ..Bounds::ONE };
+    // Two entries for nine bytes, and less than 100 KiB for a connection. Those who come too fast are turned away.
+    let bounds =
+        Bounds { attackers: 2, bytes: 64 * 1024, memory_kib: 64 * 1024, ledger_bytes_per_byte: 60.0 };
     let builder = builder(upstream.addr).set("limits", "connections_max", "500");
     besiege("connections that come and go", builder, &bounds, |attack| {
         if let Some(socket) = attack.connect_http2() {

@@ -207,13 +207,7 @@ fn slow_readers() {
 fn zero_windows() {
     let server = EchoServer::start();
     // Ten thousand calls may be open on each connection (limits.streams_max), at about a KiB.
-    let bounds = Bounds {
-        attackers: 4,
-        memory_kib: 64 * 1024,
-        ledger_bytes_per_byte: 20.0,
-        bytes: 4 << 20,
-        ..Bounds::ONE
-    };
+    let bounds = Bounds { attackers: 4, memory_kib: 64 * 1024, ledger_bytes_per_byte: 20.0, bytes: 4 << 20 };
     besiege("zero windows", builder(server.addr), &bounds, |attack| {
         calls(attack, &head(), |stream| {
             let opening =

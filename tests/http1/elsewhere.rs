@@ -162,8 +162,16 @@ fn a_drain_leaves_tunnels_their_time() {
     let upstream = bind();
     let mut sidecar = Sidecar::start(addr_of(&upstream));
     let (mut client, mut server) = (connect(sidecar.addr), accept(&upstream));
-    pass(&mut client, &mut server, b"GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
-    pass(&mut server, &mut client, b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+    pass(
+        &mut client,
+        &mut server,
+        b"GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+    );
+    pass(
+        &mut server,
+        &mut client,
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+    );
     // One that is idle shows when the drain has come to its end.
     let (mut idle, mut idle_server) = (connect(sidecar.addr), accept(&upstream));
     pass(&mut idle, &mut idle_server, b"GET /done HTTP/1.1\r\nhost: a\r\n\r\n");
@@ -290,8 +298,9 @@ fn large_bodies_pass_both_ways_at_once_in_a_bounded_memory() {
     );
     let shown = show(&sidecar, calls[0]["call_id"].as_str().unwrap());
     let last = |direction: &str| {
-        let segments = shown["events"].as_array().unwrap().iter();
-        segments.filter(|event| event["direction"] == direction && event["end"] == true).last().unwrap()["sha256"].clone()
+        let mut events = shown["events"].as_array().unwrap().iter();
+        events.rfind(|event| event["direction"] == direction && event["end"] == true).unwrap()["sha256"]
+            .clone()
     };
     assert_eq!(
         (last("client_to_server"), last("server_to_client")),

@@ -61,7 +61,14 @@ pub(crate) const CASES: &[Case] = &[
     // More of them than are read at a time.
     http("a_body_of_very_many_chunks", &[call("PUT /many 200 ended", &[b'c'; 5_000], b"hello")], |wire| {
         let chunks = b"1\r\nc\r\n".repeat(5_000);
-        wire.asks(&[b"PUT /many HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n", &chunks[..], b"0\r\n\r\n"].concat())?;
+        wire.asks(
+            &[
+                b"PUT /many HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n",
+                &chunks[..],
+                b"0\r\n\r\n",
+            ]
+            .concat(),
+        )?;
         wire.answers(OK)
     }),
     http(

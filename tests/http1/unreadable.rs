@@ -133,8 +133,9 @@ pub(crate) const CASES: &[Case] = &[
     )
     .finding(unread!("server", "the protocol was switched (101) without a request for it")),
     // What there is of the head waits for the rest, and goes on when the server has spoken.
-    http("the_server_gives_up_a_head_that_does_not_end", &[], |wire| {
-        wire.says(b"GET /1 HTTP/1.1\r\nhost: a\r\nx-slow")?;
+    http("the_server_gives_up_a_head_that_does_not_end", &[call("GET /1 200 ended", b"", b"hello")], |wire| {
+        wire.exchange(b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\n", OK)?;
+        wire.says(b"GET /2 HTTP/1.1\r\nhost: a\r\nx-slow")?;
         wire.answers(b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")?;
         wire.server_hears()?;
         wire.server_ends()

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::thread;
@@ -109,7 +110,9 @@ fn relayed(way: Way, (client, server): Pair, direct: &Results) -> Cell {
     for sidecar in &route.sidecars {
         let checked = caught(|| {
             sidecar.verify();
-            ledger_lists(&sidecar.calls(), &relayed, way);
+            let listed = sidecar.calls();
+            ledger_lists(&listed, &relayed, way);
+            compression_shows(&listed, server);
         });
         cell.faults.extend(checked.err());
     }
@@ -154,6 +157,33 @@ fn ledger_lists(listed: &[Value], results: &[(Case, Value)], way: Way) {
     }
     difference.retain(|_, calls| *calls != 0);
     assert!(difference.is_empty(), "calls made less calls listed, by method and status: {difference:#?}");
+}
+
+/// The ledger has the bytes as they were on the wire: of the suite's two compressed unary calls, the side that compresses
+/// has few. grpc-js servers cannot.
+fn compression_shows(listed: &[Value], server: Stack) {
+    let calls = |request_bytes: Range<u64>, response_bytes: Range<u64>| {
+        let is_within = |call: &Value, name: &str, range: &Range<u64>| {
+            call[name].as_u64().is_some_and(|bytes| range.contains(&bytes))
+        };
+        let is_such = |call: &&Value| {
+            is_within(call, "request_bytes", &request_bytes)
+                && is_within(call, "response_bytes", &response_bytes)
+        };
+        listed.iter().filter(is_such).count()
+    };
+    let [few, request, response] = [0..10_000, 271_828..272_000, 314_159..314_300];
+    assert_eq!(
+        calls(few.clone(), response),
+        1,
+        "the ledger shows client_compressed_unary's request compressed"
+    );
+    let compresses = usize::from(server != Stack::Node);
+    assert_eq!(
+        calls(request, few),
+        compresses,
+        "the ledger shows server_compressed_unary's response compressed"
+    );
 }
 
 /// The status that the ledger has for a case's calls.

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(20);
 
 /// Calls on a connection that is brief.
-const BRIEF_CALLS: u64 = 6;
+const BRIEF_CALLS: u64 = 4;
 
 /// Messages of a stream.
 const STREAM_MESSAGES: usize = 3;

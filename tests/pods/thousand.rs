@@ -40,7 +40,7 @@ use verdict::Ledger;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Calls of every slot in a phase: a brief connection is left and made anew meanwhile.
-const CALLS: u64 = 8;
+const CALLS: u64 = 5;
 
 /// Generations of certificates: the first, and two that replace it.
 const GENERATIONS: usize = 3;
@@ -254,6 +254,7 @@ fn through_sidecars(scene: &Scene) -> Story {
     let (mut client_sidecar, mut first) = (scene.client_sidecar(), scene.service_sidecar("sidecar-first"));
     network.attestry_must(Place::Pod, "redirect install --inbound-port 15006 --uid 1337");
     network.attestry_must(Place::Peer, "redirect install --outbound-port 15001 --own-ports 15010 --uid 1337");
+    network.sh(Place::Peer, WATCH);
     let mut clients = scene.clients(true);
     clients.phase("steady");
     clients.calls(CALLS);
@@ -280,6 +281,7 @@ fn through_sidecars(scene: &Scene) -> Story {
     clients.phase("relieved");
     clients.calls(CALLS);
     let lines = clients.stop(scene);
+    println!("{}", network.sh(Place::Peer, "nft list table inet watch"));
     for (name, rss) in
         [("client", rss_bytes(&client_sidecar)), ("first", first_rss), ("second", rss_bytes(&second))]
     {
@@ -293,6 +295,16 @@ fn through_sidecars(scene: &Scene) -> Story {
     second.stop();
     Story { lines, ledgers: [client_sidecar, first, second].map(|sidecar| Ledger::read(&sidecar)) }
 }
+
+/// Counts, behind the rules of `attestry redirect`, the beginnings of connections that went astray: those of the clients that were not redirected, and those of
+/// the sidecar that were.
+const WATCH: &str = "
+    nft add table inet watch; nft add chain inet watch output '{ type filter hook output priority 10 ; }'
+    nft add rule inet watch output 'tcp flags & (fin | syn | rst | ack) == syn meta skuid != 1337 tcp dport 5010-5016 ct state new counter comment \"passed by, new\"'
+    nft add rule inet watch output 'tcp flags & (fin | syn | rst | ack) == syn meta skuid != 1337 tcp dport 5010-5016 ct state established counter comment \"passed by, established\"'
+    nft add rule inet watch output 'tcp flags & (fin | syn | rst | ack) == syn meta skuid != 1337 tcp dport 5010-5016 ct state invalid,untracked counter comment \"passed by, invalid\"'
+    nft add rule inet watch output 'tcp flags & (fin | syn | rst | ack) == syn meta skuid 1337 tcp dport 15001 ct state new counter comment \"came back, new\"'
+    nft add rule inet watch output 'tcp flags & (fin | syn | rst | ack) == syn meta skuid 1337 tcp dport 15001 ct state established counter comment \"came back, established\"'";
 
 /// The most memory that it has had (`proc(5)`, `VmHWM`).
 fn rss_bytes(sidecar: &Placed) -> u64 {

@@ -31,7 +31,8 @@ pub(crate) enum Place {
 
 const PLACES: [Place; 3] = [Place::Pod, Place::Node, Place::Peer];
 
-/// What joins them, a command a line; `POD`, `NODE` and `PEER` stand for the namespaces.
+/// What joins them, a command a line. Every interface has a link-local address, made by hand so that it is there at once:
+/// without one a router asks for no neighbour. `POD`, `NODE` and `PEER` stand for the namespaces.
 const SETUP: &str = "
     ip link add eth0 netns POD type veth peer name pod netns NODE
     ip link add eth0 netns PEER type veth peer name peer netns NODE
@@ -45,12 +46,14 @@ const SETUP: &str = "
     ip -n NODE addr add fe80::77:1/64 dev pod nodad
     ip -n NODE addr add 10.77.2.1/24 dev peer
     ip -n NODE addr add fd77:2::1/64 dev peer nodad
+    ip -n NODE addr add fe80::77:1/64 dev peer nodad
     ip -n POD addr add 10.77.1.2/24 dev eth0
     ip -n POD addr add fd77:1::2/64 dev eth0 nodad
     ip -n POD addr add 169.254.77.2/16 dev eth0
     ip -n POD addr add fe80::77:2/64 dev eth0 nodad
     ip -n PEER addr add 10.77.2.2/24 dev eth0
     ip -n PEER addr add fd77:2::2/64 dev eth0 nodad
+    ip -n PEER addr add fe80::77:2/64 dev eth0 nodad
     ip -n PEER addr add 10.77.3.2/32 dev eth0
     ip -n PEER addr add fd77:3::2/128 dev eth0 nodad preferred_lft 0
     ip -n POD link set lo up
@@ -176,6 +179,14 @@ impl Network {
     /// Starts a dialer there.
     pub(crate) fn dialer(&self, place: Place) -> Dialer {
         Dialer(self.start(place, &format!("dialer-{place:?}"), &["python3", &script("dialer.py")]))
+    }
+
+    /// The connections of a place and what its kernel makes of them, for the report of a failure.
+    pub(crate) fn state(&self, place: Place) -> String {
+        self.sh(
+            place,
+            "ss -tnoi; cat /proc/net/nf_conntrack /proc/net/stat/nf_conntrack; ip neigh; ip -s link",
+        )
     }
 
     /// Everything that could hold a trace in a place: rules of every kind, without their counters, and routes.

@@ -87,11 +87,17 @@ fn connections_from_before_go_on() {
                         dialer.ask(format!("{dial} hold")).contains(" - "),
                         "{backend}: {dial} is direct"
                     );
-                    dialer
+                    (dial, dialer)
                 });
         let mut all_go_on = |moment: &str| {
-            for dialer in &mut held {
-                assert_eq!(dialer.ask("echo still-there"), "still-there", "{backend}: {moment}");
+            for (dial, dialer) in &mut held {
+                let echo = dialer.ask("echo still-there");
+                assert_eq!(
+                    echo,
+                    "still-there",
+                    "{backend}: {dial}, {moment}:\n{}",
+                    network.state(Place::Pod)
+                );
             }
         };
         let install = format!(

@@ -86,7 +86,7 @@ fn growth_behind_a_deaf_receiver(hold_bytes_max: &str, to_server: bool) -> u64 {
     // Past it the sender counts as stopped; were it too short, less would be sent, and the measurement with the large bound would fail.
     sender.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
     let (growth, sent) = growth_kib(&sidecar, || {
-        let (mut sent, piece) = (0, [0x77; 64 * 1024]);
+        let (mut sent, piece) = (0, vec![0x77; 64 * 1024]);
         while sent < SENT_BYTES {
             match sender.write(&piece) {
                 Ok(count) => sent += count,
@@ -100,11 +100,11 @@ fn growth_behind_a_deaf_receiver(hold_bytes_max: &str, to_server: bool) -> u64 {
         sent / 1024
     );
     sender.shutdown(Shutdown::Write).unwrap();
-    let (mut received, mut piece) = (0, vec![0; 64 * 1024]);
-    while let Some(count @ 1..) = receiver.read(&mut piece).ok() {
-        received += count;
+    let (mut arrived, mut piece) = (0, vec![0; 64 * 1024]);
+    while let Ok(count @ 1..) = receiver.read(&mut piece) {
+        arrived += count;
     }
-    assert_eq!(received, sent, "every byte that was taken arrives");
+    assert_eq!(arrived, sent, "every byte that was taken arrives");
     drop((sender, receiver));
     sidecar.stop();
     sidecar.verify();

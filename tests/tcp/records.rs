@@ -4,9 +4,10 @@ use std::io::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::driver::End;
 use crate::duet::{addr_of, bind};
 use crate::held::Scene;
-use crate::socket::{accept, connect, pass, receive};
+use crate::socket::{accept, connect, pass, receive, to_the_end};
 use crate::support::sidecar::Sidecar;
 use crate::told::{connections, hex};
 
@@ -32,6 +33,31 @@ fn a_greeting_waits_for_the_ledger_and_for_nothing_else() {
     scene.holds(&["opened"], &scene.client);
     scene.holds(&["is opaque", "first 11 bytes"], &scene.client);
     receive(&mut scene.client, b"220 hello\r\n");
+}
+
+/// There is no answer that its client would understand.
+#[test]
+fn a_connection_that_cannot_be_committed_is_broken_off() {
+    let mut scene = Scene::start();
+    scene.client.write_all(b"\x01question").unwrap();
+    scene.holds(&["opened"], &scene.server);
+    assert_eq!(scene.refuses("the disk is full"), ["is opaque", "first 9 bytes"]);
+    assert_eq!(to_the_end(&mut scene.client), (Vec::new(), End::Reset));
+    assert_eq!(to_the_end(&mut scene.server).0, b"");
+}
+
+/// Neither side may take what it has for all of it.
+#[test]
+fn a_connection_that_can_be_committed_no_more_is_broken_off_on_both_sides() {
+    let mut scene = Scene::start();
+    scene.client.write_all(b"\x01question").unwrap();
+    scene.holds(&["opened"], &scene.server);
+    scene.holds(&["is opaque", "first 9 bytes"], &scene.server);
+    receive(&mut scene.server, b"\x01question");
+    scene.server.write_all(b"\x02answer").unwrap();
+    assert_eq!(scene.refuses("the disk is full"), ["first 7 bytes"]);
+    assert_eq!(to_the_end(&mut scene.client), (Vec::new(), End::Reset));
+    assert_eq!(to_the_end(&mut scene.server), (Vec::new(), End::Reset));
 }
 
 #[test]

@@ -50,10 +50,10 @@ fn bytes_before_a_reset_arrive() {
     let mut sidecar = Sidecar::start(addr_of(&upstream));
     let (mut client, mut server) = (connect(sidecar.addr), accept(&upstream));
     pass(&mut client, &mut server, b"\x01question");
-    server.write_all(&[0x42; 100_000]).unwrap();
+    server.write_all(&vec![0x42; 100_000]).unwrap();
     client.write_all(b"never read").unwrap();
     server.peek(&mut [0]).unwrap();
-    receive(&mut client, &[0x42; 100_000]);
+    receive(&mut client, &vec![0x42; 100_000]);
     drop(server);
     assert_eq!(to_the_end(&mut client), (Vec::new(), End::Reset));
     sidecar.stop();
@@ -79,7 +79,7 @@ fn a_reset_under_a_running_upload_is_a_reset() {
             let mut upload = client.try_clone().unwrap();
             // Until it fails: the server does not read it.
             let uploading = thread::spawn(move || {
-                let piece = [0x33; 64 * 1024];
+                let piece = vec![0x33; 64 * 1024];
                 loop {
                     if let Err(error) = upload.write_all(&piece) {
                         return error.kind();
