@@ -1,4 +1,4 @@
-//! What transparency costs: added latency, CPU and ledger bytes of attestry for everything that it relays, beside a direct connection, in one run.
+//! What transparency costs: added latency, CPU and ledger bytes of attestry for everything that it relays, beside a direct connection and a relay that records nothing, in one run.
 //!
 //! `cargo bench --bench transparency` prints Markdown tables; `-- --help` tells its flags, and `-- --quick` is a smoke run. Clients, backends, TLS included, are the benchmark's own, so
 //! that every byte that comes back is compared; needs the openssl command for certificates. The ways take turns in each round, so that a disturbance hits all of them, and what others have used of
@@ -15,6 +15,8 @@
 mod authority;
 #[path = "transparency/backend.rs"]
 mod backend;
+#[path = "transparency/bare.rs"]
+mod bare;
 #[path = "transparency/calls.rs"]
 mod calls;
 #[path = "transparency/cases.rs"]
@@ -54,6 +56,7 @@ use machine::Cores;
 use others::Others;
 use report::Cell;
 use secrets::Secrets;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use talks::Dial;
@@ -81,6 +84,9 @@ struct Args {
     /// Be the servers, with the certificates of this folder (the benchmark starts itself so)
     #[arg(long, hide = true)]
     backend: Option<PathBuf>,
+    /// Be a relay that records nothing (the benchmark starts itself so)
+    #[arg(long, hide = true)]
+    relay: Option<SocketAddr>,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -89,7 +95,7 @@ struct Args {
 /// What one run gave.
 struct Measured {
     seen: Seen,
-    /// Of all sidecars on the way together; `None` where there is none.
+    /// Of all that is on the way together; `None` where there is nothing.
     cost: Option<Cost>,
     /// CPU that neither the sidecars nor the benchmark has used, in percent of the machine.
     others_percent: f64,
@@ -110,6 +116,9 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     if let Some(folder) = &args.backend {
         return backend::serve(&Secrets::of(folder));
+    }
+    if let Some(upstream) = args.relay {
+        return bare::relay(upstream);
     }
     if std::process::Command::new("openssl").arg("version").output().is_err() {
         support::skip("the benchmark of transparency", "openssl is not installed (Debian: openssl)");
@@ -148,7 +157,7 @@ impl Bench {
             for &way in case.ways {
                 let name = case.name_through(way);
                 eprintln!("check: {name}");
-                let running = Running::start(case, way, self);
+                let running = Running::start(case, way, self)?;
                 let load =
                     Load { case, dial: self.dial(case, &running), warm_up: Duration::ZERO, window: CHECK };
                 load.run(|_| Ok(())).with_context(|| name.clone())?;
@@ -179,7 +188,7 @@ impl Bench {
 
     /// One run, through sidecars of its own, so that each begins with an empty ledger.
     fn measure(&self, case: &Case, way: Way) -> anyhow::Result<Measured> {
-        let running = Running::start(case, way, self);
+        let running = Running::start(case, way, self)?;
         let meters = running.meters();
         let own = meters.iter().map(|meter| meter.pid).chain([std::process::id(), self.backend.pid()]);
         let own: Vec<u32> = own.collect();

@@ -214,9 +214,9 @@ pub const SPIFFE_ID_BYTES_MAX: usize = 2_048;
 
 // TCP.
 
-/// Silence of a connection after which the kernel asks whether its peer is still there. A minute is less than the idle
-/// timeout of the NATs and load balancers on the way, and one empty segment a minute costs nothing.
-pub const KEEPALIVE_MS: u64 = 60_000;
+/// Silence of a connection after which the kernel asks whether its peer is still there. Half a minute is half of the time after which connection
+/// tracking forgets a half-closed connection (60 s); an answer that came later would be lost between NAT and its client.
+pub const KEEPALIVE_MS: u64 = 30_000;
 /// Zero asks never; the kernel takes at most nine hours, in seconds.
 pub const KEEPALIVE_MS_RANGE: RangeInclusive<u64> = 0..=32_767_000;
 
@@ -279,3 +279,13 @@ pub const PRE_STOP_WAIT_MS_MAX: u64 = 600_000;
 /// Time without any inbound connection after which a preStop hook does not wait for more: how long the news that a pod
 /// is not ready takes to reach those who connect.
 pub const PRE_STOP_QUIET_MS: u64 = 3_000;
+
+/// Bytes that one connection reads in a row before the others of its thread have a turn: some hundred microseconds of work.
+pub const BUSY_BYTES_MAX: usize = 256 * 1024;
+
+/// Evidence that one direction of a connection may have waiting for its commit, as a multiple of the bytes that it may hold: what a few compressed octets
+/// say can be much longer.
+pub const EVIDENCE_FACTOR_MAX: usize = 4;
+
+/// Bytes of a client's that are read and forgotten so that it can read its last answer.
+pub const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;

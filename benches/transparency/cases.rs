@@ -53,7 +53,7 @@ pub(super) struct Case {
     pub(super) found: &'static str,
 }
 
-const DIRECT_AND_ONE: &[Way] = &[Way::Direct, Way::Sidecar];
+const AS_IT_IS: &[Way] = &[Way::Direct, Way::Bare, Way::Sidecar];
 
 static CASES: [Case; 13] = [
     opaque("opaque TCP, 100 B there and back", Service::Echo, Doing::PingPong, 1),
@@ -77,7 +77,7 @@ static CASES: [Case; 13] = [
 ];
 
 const fn opaque(name: &'static str, service: Service, doing: Doing, connections: usize) -> Case {
-    Case { name, service, doing, connections, speaks_tls: false, ways: DIRECT_AND_ONE, found: "opaque" }
+    Case { name, service, doing, connections, speaks_tls: false, ways: AS_IT_IS, found: "opaque" }
 }
 
 const fn http1(connections: usize) -> Case {
@@ -86,7 +86,7 @@ const fn http1(connections: usize) -> Case {
 }
 
 const fn h2c(connections: usize, streams: usize) -> Case {
-    let ways = &[Way::Direct, Way::Sidecar, Way::Mesh];
+    let ways = &[Way::Direct, Way::Bare, Way::Sidecar, Way::Mesh];
     let doing = Doing::Calls { streams };
     Case { ways, found: "http2", ..opaque("gRPC over h2c, 100 B unary", Service::Grpc, doing, connections) }
 }

@@ -1,4 +1,4 @@
-//! The report: Markdown tables of exchanges and of bulk transfers, with what attestry adds to a direct connection and where its CPU goes.
+//! The report: Markdown tables of exchanges and of bulk transfers, with what each way adds to a direct connection and where its CPU goes.
 
 use super::Measured;
 use super::cases::{Case, Doing};
@@ -65,14 +65,14 @@ pub(super) fn tables(cells: &[Cell], disks: &[DiskLatency]) -> String {
     );
     if !exchanges.is_empty() {
         text.push_str(
-            "\n| exchange, through | exchanges/s | p50 µs | p99 µs | p50 added µs | p99 added µs | attestry's CPU µs per exchange | by thread | ledger bytes per exchange | RSS MiB | others' CPU % |\n\
+            "\n| exchange, through | exchanges/s | p50 µs | p99 µs | p50 added µs | p99 added µs | CPU µs per exchange | by thread | ledger bytes per exchange | RSS MiB | others' CPU % |\n\
              |---|---|---|---|---|---|---|---|---|---|---|\n",
         );
     }
     text.extend(exchanges.iter().map(|cell| exchange_row(cell, cells)));
     if !bulk.is_empty() {
         text.push_str(
-            "\n| transfer, through | GiB/s | attestry's CPU ms per GiB | by thread | RSS MiB | others' CPU % |\n|---|---|---|---|---|---|\n",
+            "\n| transfer, through | GiB/s | CPU ms per GiB | by thread | RSS MiB | others' CPU % |\n|---|---|---|---|---|---|\n",
         );
     }
     text.extend(bulk.iter().map(|cell| bulk_row(cell)));

@@ -89,12 +89,12 @@ struct PingPong {
 impl Talk for PingPong {
     fn turn(&mut self, tally: &mut Tally) -> anyhow::Result<()> {
         let begun = Instant::now();
-        let (mut ping, mut pong) = ([0; PING_BYTES], [0; PING_BYTES]);
+        let (mut ping, mut back) = ([0; PING_BYTES], [0; PING_BYTES]);
         self.number += 1;
         ping[PING_BYTES - 8..].copy_from_slice(&self.number.to_be_bytes());
         self.wire.write_all(&ping)?;
-        self.wire.read_exact(&mut pong)?;
-        ensure!(ping == pong, "message {} came back as another one", self.number);
+        self.wire.read_exact(&mut back)?;
+        ensure!(ping == back, "message {} came back as another one", self.number);
         tally.done(begun, 1);
         Ok(())
     }

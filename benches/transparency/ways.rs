@@ -1,6 +1,7 @@
-//! The ways from a client to a service: directly, through one sidecar, or through two; started for one run and gone after it.
+//! The ways from a client to a service: directly, through one sidecar, through two, or through something simpler to compare with; started for one run and gone after it.
 
 use super::Bench;
+use super::bare::Bare;
 use super::cases::Case;
 use super::secrets::{SERVICE_ID, Secrets};
 use super::support::sidecar::{Builder, Sidecar, attestry};
@@ -17,6 +18,8 @@ const SEGMENT_BYTES: u64 = attestry::limits::SEGMENT_BYTES;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     Direct,
+    /// A relay that records nothing.
+    Bare,
     /// One sidecar, which touches no TLS.
     Sidecar,
     /// One sidecar, which ends the client's TLS.
@@ -29,6 +32,7 @@ impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Direct => "direct",
+            Self::Bare => "a bare relay",
             Self::Sidecar => "attestry",
             Self::Opened => "attestry ends the TLS",
             Self::Mesh => "attestry twice, mTLS between them",
@@ -40,16 +44,19 @@ impl fmt::Display for Way {
 pub(super) struct Running {
     /// Where to connect.
     pub(super) address: SocketAddr,
+    bare: Option<Bare>,
     /// The nearest to the client first.
     sidecars: Vec<Sidecar>,
 }
 
 impl Running {
-    pub(super) fn start(case: &Case, way: Way, bench: &Bench) -> Self {
+    pub(super) fn start(case: &Case, way: Way, bench: &Bench) -> anyhow::Result<Self> {
         let plain = bench.backend.address(case.service, false);
         let spoken_to = bench.backend.address(case.service, case.speaks_tls);
+        let bare =
+            (way == Way::Bare).then(|| Bare::start(spoken_to, bench.cores, &bench.folder)).transpose()?;
         let sidecars = match way {
-            Way::Direct => Vec::new(),
+            Way::Direct | Way::Bare => Vec::new(),
             Way::Sidecar => vec![sidecar(bench, "ledger", spoken_to).start()],
             Way::Opened => vec![opening(bench, "ledger", plain).start()],
             Way::Mesh => {
@@ -62,15 +69,16 @@ impl Running {
                 vec![near.start(), far]
             }
         };
-        let address = sidecars.first().map_or(spoken_to, |sidecar| sidecar.addr);
-        Self { address, sidecars }
+        let first = sidecars.first().map(|sidecar| sidecar.addr).or(bare.as_ref().map(|bare| bare.address));
+        Ok(Self { address: first.unwrap_or(spoken_to), bare, sidecars })
     }
 
-    /// One for each sidecar.
+    /// One for each process on the way.
     pub(super) fn meters(&self) -> Vec<Meter> {
+        let bare = self.bare.iter().map(|bare| Meter { pid: bare.pid(), ledger: None });
         let meter =
             |sidecar: &Sidecar| Meter { pid: sidecar.pid(), ledger: Some(sidecar.ledger_dir.clone()) };
-        self.sidecars.iter().map(meter).collect()
+        bare.chain(self.sidecars.iter().map(meter)).collect()
     }
 
     /// Ends it in order, which must succeed; the ledgers go too.
@@ -124,10 +132,10 @@ fn opening(bench: &Bench, ledger: &str, upstream: SocketAddr) -> Builder {
 
 fn with_certificate(builder: Builder, secrets: &Secrets, who: &str) -> Builder {
     let [certificate, key] = secrets.pair(who);
-    builder
-        .set("tls", "certificate_file", &format!("{certificate:?}"))
-        .set("tls", "key_file", &format!("{key:?}"))
-        .set("tls", "authorities_file", &format!("{:?}", secrets.authorities()))
+    let files =
+        [("certificate_file", certificate), ("key_file", key), ("authorities_file", secrets.authorities())];
+    let toml = |file: &Path| format!("\"{}\"", file.display());
+    files.iter().fold(builder, |builder, (name, file)| builder.set("tls", name, &toml(file)))
 }
 
 /// What the sidecars of a way have cost together.
@@ -151,5 +159,5 @@ fn connections(ledger: &Path, filter: &[&str]) -> anyhow::Result<usize> {
     let command = ["connections", "--ledger", &ledger, "-o", "jsonl"];
     let output = attestry(&[&command, filter].concat());
     ensure!(output.status.success(), "attestry connections: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(output.stdout.iter().filter(|&&byte| byte == b'\n').count())
+    Ok(String::from_utf8(output.stdout)?.lines().count())
 }

@@ -37,8 +37,13 @@ pub(super) fn entrances(config: &Config, credentials: Option<&Credentials>) -> a
         wanted.push(("outbound", outbound.listen, Route::Redirect, Traffic::Outbound, &outbound.rules));
     }
     let open = |(section, address, route, traffic, rules): (&str, SocketAddr, Route, Traffic, &Rules)| {
-        let socket = proxy::bind(address, &route)
-            .with_context(|| format!("cannot listen on {address} ([{section}] listen)"))?;
+        let socket = proxy::bind(address, &route).with_context(|| {
+            let remedy = match route {
+                Route::Tproxy => "; mode = \"tproxy\" takes the capability NET_ADMIN, \"redirect\" does not",
+                Route::Fixed(_) | Route::Redirect => "",
+            };
+            format!("cannot listen on {address} ([{section}] listen){remedy}")
+        })?;
         let tls = terms(rules, config, credentials);
         tls.check().with_context(|| format!("[{section}] cannot speak TLS as it is told"))?;
         let role = Role {

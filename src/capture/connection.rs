@@ -1,15 +1,13 @@
 //! One connection's capture: both directions' header tables, the calls in progress, and what a read of either side says about them.
 
-pub use super::evidence::{Ending, Failure};
-
 use super::evidence::{Evidence, sender_name};
 use super::stream::{Stream, protocol_over_http2};
-use super::{Direction, Ids, Limits, Policy, Subject};
+use super::{Direction, Ending, Failure, Ids, Limits, Milestone, Observed, Policy, Subject};
 use crate::counters::Counters;
 use crate::entry::Submission;
 use crate::generated::v1::{self, EventType, connection_event::Type as ConnectionEventType};
 use crate::http2::hpack::{FIELD_OVERHEAD_BYTES, TABLE_BYTES_MAX};
-use crate::http2::{Field, Malformed, Unit, UnitBody, UnitError, UnitReader, code, frame};
+use crate::http2::{Field, Malformed, Unit, UnitBody, UnitError, UnitLimits, UnitReader, code, frame};
 use bytes::Bytes;
 use prost::Message as _;
 use std::collections::{HashMap, VecDeque};
@@ -24,47 +22,15 @@ const UNACKNOWLEDGED_SETTINGS_MAX: usize = 1_000;
 
 /// SETTINGS_HEADER_TABLE_SIZE (RFC 9113 section 6.5.2), and its value before any SETTINGS.
 const HEADER_TABLE_SIZE: u16 = 0x1;
+
+/// SETTINGS_MAX_FRAME_SIZE, and its value before any SETTINGS, in octets (RFC 9113 section 6.5.2).
+const MAX_FRAME_SIZE: u16 = 0x5;
+const FRAME_BYTES_MAX_DEFAULT: u32 = 16_384;
 const HEADER_TABLE_BYTES: u32 = 4_096;
 
 /// Octets of a decoded header list for each octet of its frames, beside what stands in the dynamic table: no field of the static table has more (RFC 7541 Appendix A),
 /// and no literal does.
 const LIST_BYTES_PER_BYTE_MAX: usize = 64;
-
-/// What a read was found to be.
-pub struct Observed {
-    /// Its evidence, to be committed before any of its bytes go on. Without entries, nothing has to be waited for.
-    pub submission: Submission,
-    /// Bytes at its beginning that may go on then.
-    pub forward: usize,
-    /// What becomes true for the peers when they do.
-    pub milestones: Vec<Milestone>,
-    /// Why the connection must end behind them.
-    pub failure: Option<Failure>,
-}
-
-/// What a forwarded read changes for the peers: enough to answer the open calls ourselves, should it come to that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Milestone {
-    /// The client has opened a stream.
-    Opened {
-        /// Its number.
-        stream: u32,
-        /// Whether it is a gRPC call.
-        is_grpc: bool,
-    },
-    /// The client has a response header block of this stream.
-    Responded(u32),
-    /// The stream has ended for the client: nothing more may be sent on it.
-    Ended(u32),
-    /// The client has a GOAWAY with this last stream.
-    GoAway(u32),
-    /// The client waits for an acknowledgement of its SETTINGS.
-    Settings,
-    /// The client waits for an answer to a PING.
-    Ping([u8; 8]),
-    /// What follows is no HTTP any more, and nobody can answer it.
-    Opaque,
-}
 
 /// The state of one connection.
 pub struct Connection {
@@ -92,8 +58,11 @@ struct Sender {
 impl Connection {
     /// A connection before its first frame.
     pub fn new(subject: Subject, policy: Policy, limits: Limits, ids: Ids, counters: Arc<Counters>) -> Self {
+        // Larger frames come only to who has announced that it takes them (RFC 9113 section 4.2).
+        let frame_bytes_max = limits.units.frame_bytes_max.min(FRAME_BYTES_MAX_DEFAULT);
+        let units = UnitLimits { frame_bytes_max, ..limits.units };
         let side = || Sender {
-            reader: UnitReader::new(limits.units),
+            reader: UnitReader::new(units),
             unacknowledged: VecDeque::new(),
             table_bytes_max: HEADER_TABLE_BYTES,
         };
@@ -162,13 +131,6 @@ impl Connection {
         Observed { submission, forward: 0, milestones: Vec::new(), failure }
     }
 
-    /// Records that what the sender of `direction` sent is no HTTP/2.
-    pub fn not_readable(&mut self, direction: Direction, failure: Failure, now_unix_nanos: u64) -> Observed {
-        let failure = self.evidence.not_readable(failure.code, failure.reason);
-        let submission = self.submission(direction, 0, now_unix_nanos);
-        Observed { submission, forward: 0, milestones: Vec::new(), failure: Some(failure) }
-    }
-
     /// Records the bytes of a unit that its sender did not finish before it ended.
     pub fn truncated(&mut self, direction: Direction, rest: &Bytes, now_unix_nanos: u64) -> Observed {
         let kind = rest.get(3).copied().unwrap_or_default();
@@ -228,6 +190,10 @@ impl Connection {
             Direction::ServerToClient => &mut self.server,
             _ => &mut self.client,
         }
+    }
+
+    fn other_side(&mut self, direction: Direction) -> &mut Sender {
+        if direction == Direction::ClientToServer { &mut self.server } else { &mut self.client }
     }
 
     fn unit(&mut self, direction: Direction, unit: Unit) -> Result<(), Failure> {
@@ -389,6 +355,11 @@ impl Connection {
         if direction == Direction::ClientToServer {
             self.milestones.push(Milestone::Settings);
         }
+        let frames = params.iter().filter(|(id, _)| *id == MAX_FRAME_SIZE).map(|(_, octets)| *octets).max();
+        let bound = self.limits.units.frame_bytes_max;
+        if let Some(octets) = frames {
+            self.other_side(direction).reader.raise_frame_bytes_max(octets.min(bound));
+        }
         // The last value of a repeated parameter counts (RFC 9113 section 6.5.3).
         let size = params.iter().rev().find(|(id, _)| *id == HEADER_TABLE_SIZE).map(|(_, value)| *value);
         let unacknowledged = &mut self.side(direction).unacknowledged;
@@ -403,8 +374,7 @@ impl Connection {
 
     /// The sender of `direction` acknowledges the other side's oldest SETTINGS: from here on its encoder obeys them, and not before.
     fn settings_ack(&mut self, direction: Direction) {
-        let other = if direction == Direction::ClientToServer { &mut self.server } else { &mut self.client };
-        if let Some(Some(size)) = other.unacknowledged.pop_front() {
+        if let Some(Some(size)) = self.other_side(direction).unacknowledged.pop_front() {
             let side = self.side(direction);
             side.reader.hpack_mut().set_limit(size);
             side.table_bytes_max = side.table_bytes_max.max(size);

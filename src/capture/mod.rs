@@ -10,13 +10,16 @@ mod draft;
 mod evidence;
 mod http1;
 mod ids;
+mod observed;
 mod opaque;
 mod policy;
 mod stream;
 
-pub use connection::{Connection, Ending, Failure, Milestone, Observed};
+pub use connection::Connection;
+pub use evidence::{Ending, Failure};
 pub use http1::{Http1, OnUnreadable};
 pub use ids::Ids;
+pub use observed::{Milestone, Observed};
 pub use opaque::Opaque;
 pub use policy::{Policy, Redactor};
 
@@ -61,7 +64,7 @@ mod tests {
 
     fn connection(level: Level) -> Connection {
         let units =
-            UnitLimits { frame_bytes_max: 16_384, header_list_bytes_max: 65_536, continuations_max: 8 };
+            UnitLimits { frame_bytes_max: 1 << 20, header_list_bytes_max: 65_536, continuations_max: 8 };
         let policy = Policy { level, redactor: Redactor::new(&[0; 32]) };
         let mut next = 0_u8;
         let ids = Ids::from_source(move |bytes| {
@@ -133,5 +136,23 @@ mod tests {
         let bodies = entries.iter().map(|pending| String::from_utf8_lossy(&pending.body).into_owned());
         let bodies = bodies.collect::<String>();
         assert!(bodies.contains("/pushed") && !bodies.contains("x-private"), "{bodies:?}");
+    }
+
+    #[test]
+    fn a_long_frame_is_read_once_its_receiver_has_announced_that_it_takes_it() {
+        let long = data(&[0; 20_000]);
+        let settings = Bytes::from(frame::settings(&[(0x5, 32_768)]));
+        let mut connection = connection(Level::RequestResponse);
+        let prefix = |connection: &Connection| {
+            connection.reader(Direction::ClientToServer).prefix(&long, 10).map(|prefix| prefix.len)
+        };
+        // The sender's own announcement is about what it takes itself.
+        connection.observe(Direction::ClientToServer, &settings, 1);
+        assert!(prefix(&connection).is_err());
+        connection.observe(Direction::ServerToClient, &settings, 2);
+        assert_eq!(prefix(&connection), Ok(long.len()));
+        // What is announced later may cross frames that are on their way.
+        connection.observe(Direction::ServerToClient, &frame::settings(&[(0x5, 16_384)]).into(), 3);
+        assert_eq!(prefix(&connection), Ok(long.len()));
     }
 }

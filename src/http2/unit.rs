@@ -250,6 +250,11 @@ impl UnitReader {
         Self { hpack: Decoder::new(), limits }
     }
 
+    /// Lets frames have so many bytes of payload, if that is more than they might have before.
+    pub fn raise_frame_bytes_max(&mut self, octets: u32) {
+        self.limits.frame_bytes_max = self.limits.frame_bytes_max.max(octets);
+    }
+
     /// The decompression state, for its limit.
     pub fn hpack_mut(&mut self) -> &mut Decoder {
         &mut self.hpack

@@ -209,6 +209,9 @@ async fn work<C: CommitPort>(
 fn accepted(stream: StdStream, tcp: TcpOptions, role: Arc<Role>) -> io::Result<Accepted> {
     let client = TcpStream::from_std(stream)?;
     tcp.apply(&client)?;
-    let (client_address, listener_address) = (client.peer_addr()?, client.local_addr()?);
+    // A listener for both families knows IPv4 peers under mapped addresses, by which nobody would look for them.
+    let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+    let (client_address, listener_address) =
+        (canonical(client.peer_addr()?), canonical(client.local_addr()?));
     Ok(Accepted { client, client_address, listener_address, role })
 }

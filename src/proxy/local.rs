@@ -12,7 +12,7 @@ use super::pipe::{Pipe, Ready};
 use super::session::{Session, Taken};
 use crate::capture::{Direction, Milestone};
 use crate::http2::{code, frame};
-use crate::limits::{LINGER_MS, LOCAL_ANSWERS_MS};
+use crate::limits::{LINGER_BYTES_MAX, LINGER_MS, LOCAL_ANSWERS_MS};
 use bytes::BytesMut;
 use std::future::{Future as _, poll_fn};
 use std::io;
@@ -176,12 +176,13 @@ pub(super) fn no_room(found: &Found, reason: &str) -> Option<Vec<u8>> {
 pub(super) async fn linger(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
     let drain = async {
-        let mut sink = [0; 4096];
-        while stream.readable().await.is_ok() {
+        let (mut sink, mut taken) = ([0; 16 * 1024], 0);
+        while taken < LINGER_BYTES_MAX && stream.readable().await.is_ok() {
             match stream.try_read(&mut sink) {
                 Ok(0) => break,
+                Ok(read) => taken += read,
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => break,
-                _ => {}
+                Err(_) => {}
             }
         }
     };

@@ -11,6 +11,8 @@ mod accept;
 mod answers;
 mod connect;
 mod detect;
+mod drain;
+mod half_closed;
 mod link;
 mod local;
 mod pipe;

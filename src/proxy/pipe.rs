@@ -8,7 +8,7 @@ use super::CommitPort;
 use super::link::Link;
 use crate::capture::Milestone;
 use crate::entry::{CommitError, Receipt, Submission};
-use crate::limits::HELD_SMALL_DATA_MAX;
+use crate::limits::{EVIDENCE_FACTOR_MAX, HELD_SMALL_DATA_MAX};
 use bytes::{Buf as _, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -40,16 +40,15 @@ pub(super) struct Pipe<C: CommitPort> {
     buffer: BytesMut,
     held: VecDeque<Held<C::Future>>,
     held_bytes: usize,
+    /// Bytes of the entries that wait for their receipts.
+    evidence_bytes: usize,
     out: VecDeque<Bytes>,
     hold_bytes_max: usize,
     /// Small DATA frames that are held.
     small_data: usize,
     /// The buffer holds units that can be observed once there is room for them.
     is_waiting: bool,
-    /// What comes may have to be committed, so that a place for it is taken before it is read.
-    is_recorded: bool,
-    /// The port was asked for a place: it is taken, or may be given at any time.
-    has_asked: bool,
+    place: Place,
     has_begun: bool,
     /// The sender has ended, or nothing more is taken from it.
     pub(super) is_ended: bool,
@@ -57,10 +56,21 @@ pub(super) struct Pipe<C: CommitPort> {
     pub(super) written: u64,
 }
 
+/// A pipe's place in the commit queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Unasked,
+    /// It is taken, or may be given at any time.
+    Asked,
+    /// Nothing that comes has to be committed.
+    Unneeded,
+}
+
 struct Held<F> {
     /// `None` where nothing had to be committed.
     receipt: Option<F>,
     bytes: Bytes,
+    evidence_bytes: usize,
     small_data: usize,
     milestones: Vec<Milestone>,
 }
@@ -74,11 +84,11 @@ impl<C: CommitPort> Pipe<C> {
             buffer: early,
             held: VecDeque::new(),
             held_bytes: 0,
+            evidence_bytes: 0,
             out: VecDeque::new(),
             hold_bytes_max,
             small_data: 0,
-            is_recorded: true,
-            has_asked: false,
+            place: Place::Unasked,
             has_begun: false,
             is_ended: false,
             written: 0,
@@ -109,32 +119,37 @@ impl<C: CommitPort> Pipe<C> {
             let has_room = self.small_data_room() > 0 && self.poll_place(cx).is_ready();
             return if has_room { Poll::Ready(Ready::More) } else { Poll::Pending };
         }
-        let has_more =
-            !self.is_ended && self.held_bytes < self.hold_bytes_max && from.poll_read_ready(cx).is_ready();
+        let has_more = !self.is_ended && self.has_room() && from.poll_read_ready(cx).is_ready();
         // A place in the commit queue comes before the bytes: without one, reading on would only move the wait into memory. But an idle
         // connection takes none.
         if has_more && self.poll_place(cx).is_ready() { Poll::Ready(Ready::Read) } else { Poll::Pending }
     }
 
+    fn has_room(&self) -> bool {
+        self.held_bytes < self.hold_bytes_max
+            && self.evidence_bytes < EVIDENCE_FACTOR_MAX * self.hold_bytes_max
+    }
+
     fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_recorded {
+        if self.place == Place::Unneeded {
             return Poll::Ready(());
         }
-        self.has_asked = true;
+        self.place = Place::Asked;
         // A port that has failed answers each submission so, and that is where it is heard.
         self.port.poll_ready(cx).map(drop)
     }
 
     /// Gives back the place that `poll` took, after a read that brought nothing to commit.
     pub(super) fn give_place_back(&mut self) {
-        if std::mem::take(&mut self.has_asked) {
-            self.port = self.port.clone();
+        if self.place == Place::Asked {
+            (self.port, self.place) = (self.port.clone(), Place::Unasked);
         }
     }
 
-    /// Nothing that is read from here on is evidence of anything, so no place is taken for it.
+    /// Nothing that is read from here on is evidence of anything.
     pub(super) fn end_record(&mut self) {
-        self.is_recorded = false;
+        self.give_place_back();
+        self.place = Place::Unneeded;
     }
 
     /// Reads once; `Ok(0)` is the sender's end.
@@ -174,16 +189,19 @@ impl<C: CommitPort> Pipe<C> {
         submission: Submission,
         milestones: Vec<Milestone>,
     ) {
+        let evidence_bytes =
+            submission.entries.iter().map(|entry| entry.body.len() + entry.payload_len()).sum::<usize>();
         let receipt = if submission.entries.is_empty() {
             None
         } else {
-            self.has_asked = false;
+            self.place = Place::Unasked;
             Some(self.port.call(submission))
         };
         self.held_bytes += bytes.len();
+        self.evidence_bytes += evidence_bytes;
         self.has_begun = true;
         self.small_data += small_data;
-        self.held.push_back(Held { receipt, bytes, small_data, milestones });
+        self.held.push_back(Held { receipt, bytes, evidence_bytes, small_data, milestones });
     }
 
     /// Puts a frame of attestry's own behind everything held.
@@ -198,6 +216,7 @@ impl<C: CommitPort> Pipe<C> {
     pub(super) fn release(&mut self) -> Vec<Milestone> {
         let Some(held) = self.held.pop_front() else { return Vec::new() };
         self.small_data -= held.small_data;
+        self.evidence_bytes -= held.evidence_bytes;
         if held.bytes.is_empty() {
             return held.milestones;
         }
@@ -240,7 +259,7 @@ impl<C: CommitPort> Pipe<C> {
     /// and what the other pipe had read of the client goes on being read here.
     pub(super) fn continue_locally(&mut self, from_client: Self) {
         self.held_bytes -= self.held.drain(..).map(|held| held.bytes.len()).sum::<usize>();
-        (self.small_data, self.is_waiting) = (0, from_client.is_waiting);
+        (self.small_data, self.evidence_bytes, self.is_waiting) = (0, 0, from_client.is_waiting);
         self.buffer = from_client.buffer;
         self.is_ended = from_client.is_ended;
     }
@@ -250,7 +269,7 @@ impl<C: CommitPort> Pipe<C> {
         self.end();
         self.held.clear();
         self.out.clear();
-        (self.held_bytes, self.small_data) = (0, 0);
+        (self.held_bytes, self.evidence_bytes, self.small_data) = (0, 0, 0);
     }
 
     /// Takes no more from the sender, and nothing of what was read and not yet observed goes on.

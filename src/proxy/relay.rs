@@ -7,20 +7,21 @@
 use super::CommitPort;
 use super::answers::Dialect;
 use super::detect::Early;
+use super::drain::Drain;
+use super::half_closed::HalfClosed;
 use super::link::Link;
 use super::pipe::{Pipe, Ready};
 use super::session::{Session, Taken};
 use crate::capture::{Direction, Failure, Side, sender};
 use crate::entry::{CommitError, Receipt};
 use crate::http2::{code, frame};
-use crate::limits::{DRAIN_PATIENCE_MS, DRAIN_QUIET_MS, LINGER_MS};
-use std::future::{Future, poll_fn};
+use crate::limits::{BUSY_BYTES_MAX, LINGER_MS};
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep, sleep};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio::time::{Sleep, sleep};
 
 /// How a relayed connection came to its end.
 pub(super) enum End {
@@ -57,15 +58,11 @@ pub(super) struct Relay<'a, C: CommitPort> {
     /// Set once both sides have been sent a GOAWAY: how long they have to read it.
     goodbye: Option<Pin<Box<Sleep>>>,
     breakage: Breakage,
+    /// Bytes read since the connection last had nothing to do.
+    busy_bytes: usize,
     /// Set once one direction has ended and the other goes on.
     half_closed: Option<HalfClosed<'a>>,
     drain: Drain,
-}
-
-/// A connection that only one side may still end in good order. The other may be gone without a word: NAT forgets half-closed connections.
-struct HalfClosed<'a> {
-    silent: Pin<Box<Sleep>>,
-    broken: Pin<Box<dyn Future<Output = ()> + 'a>>,
 }
 
 /// What of the connection is broken.
@@ -76,20 +73,6 @@ enum Breakage {
     Upstream,
     /// One side has reset its connection, or attestry cuts it: the other's ends in a reset as well.
     Reset,
-}
-
-/// Where the connection stands in a drain.
-enum Drain {
-    /// Nobody has asked.
-    No(Pin<Box<WaitForCancellationFutureOwned>>),
-    /// The client has a GOAWAY; its calls go on until they end or the time is over.
-    Asked {
-        since: Instant,
-        expired: Pin<Box<WaitForCancellationFutureOwned>>,
-        quiet: Option<Pin<Box<Sleep>>>,
-    },
-    /// The last GOAWAY is on its way.
-    Done,
 }
 
 /// What is ready.
@@ -118,7 +101,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
     ) -> Self {
         let pipe = |early| Pipe::new(session.options.port.clone(), session.options.hold_bytes_max, early);
         let (up, down) = (pipe(early.client), pipe(early.server));
-        let drain = Drain::No(Box::pin(session.role.drain.started.clone().cancelled_owned()));
+        let drain = Drain::new(&session.role.drain);
         let (up_shut, down_shut, goodbye) = (false, false, None);
         Self {
             session,
@@ -132,6 +115,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             cause: None,
             goodbye,
             breakage: Breakage::Nothing,
+            busy_bytes: 0,
             half_closed: None,
             drain,
         }
@@ -147,6 +131,11 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             if let Err(end) = self.act(turn) {
                 break end;
             }
+            if self.busy_bytes > BUSY_BYTES_MAX {
+                // Others on this thread come first now, however much this one still has to say.
+                self.busy_bytes = 0;
+                tokio::task::yield_now().await;
+            }
         };
         // What was ready when the end came is not read any more, and its places are needed for saying so.
         self.up.give_place_back();
@@ -161,18 +150,23 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             _ => None,
         };
         let releases = self.opened.is_none();
+        let is_idle = self.session.answers.is_idle() && self.up.is_empty() && self.down.is_empty();
         let turn = Turn {
             opened,
             up: ready(self.up.poll(cx, self.client, self.upstream, releases)),
             down: ready(self.down.poll(cx, self.upstream, self.client, releases)),
-            drain: self.poll_drain(cx),
+            drain: self.drain.poll(cx, is_idle).is_ready(),
             overdue: self.goodbye.as_mut().is_some_and(|limit| limit.as_mut().poll(cx).is_ready()),
             half_closed: self.poll_half_closed(cx),
             flush: self.poll_flush(cx),
         };
         let has_bytes = turn.up.is_some() || turn.down.is_some() || turn.opened.is_some();
         let has_more = turn.drain || turn.overdue || turn.half_closed.is_some() || turn.flush.is_some();
-        if has_bytes || has_more { Poll::Ready(turn) } else { Poll::Pending }
+        if has_bytes || has_more {
+            return Poll::Ready(turn);
+        }
+        self.busy_bytes = 0;
+        Poll::Pending
     }
 
     fn poll_flush(&self, cx: &mut Context<'_>) -> Option<(Side, io::Error)> {
@@ -188,18 +182,9 @@ impl<'a, C: CommitPort> Relay<'a, C> {
     }
 
     fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
-        // What was said before the end is said first: it may still be waiting for its commit.
         let all_said = [&self.up, &self.down].iter().all(|pipe| !pipe.is_ended || pipe.is_empty());
-        let half_closed = self.half_closed.as_mut()?;
-        if all_said && half_closed.broken.as_mut().poll(cx).is_ready() {
-            return Some("reset behind its end");
-        }
-        half_closed
-            .silent
-            .as_mut()
-            .poll(cx)
-            .is_ready()
-            .then_some("half-closed and silent (tcp.half_close_timeout_ms)")
+        let over = self.half_closed.as_mut()?.poll(cx, all_said);
+        if let Poll::Ready(why) = over { Some(why) } else { None }
     }
 
     fn act(&mut self, turn: Turn) -> Result<(), End> {
@@ -240,7 +225,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             (&mut self.up, self.client, self.upstream)
         };
         if let Some(half_closed) = &mut self.half_closed {
-            half_closed.silent.as_mut().reset(Instant::now() + self.session.options.half_close_timeout);
+            half_closed.moved();
         }
         match ready {
             Ready::Receipt(Ok(_)) => {
@@ -263,7 +248,10 @@ impl<'a, C: CommitPort> Relay<'a, C> {
                         pipe.give_place_back();
                         self.sender_ended(direction);
                     }
-                    Ok(_) => self.observe(direction),
+                    Ok(read) => {
+                        self.busy_bytes += read;
+                        self.observe(direction);
+                    }
                     Err(error) if is_retry(&error) => pipe.give_place_back(),
                     Err(error) => {
                         pipe.give_place_back();
@@ -279,9 +267,10 @@ impl<'a, C: CommitPort> Relay<'a, C> {
     fn observe(&mut self, direction: Direction) {
         let is_down = direction == Direction::ServerToClient;
         let pipe = if is_down { &mut self.down } else { &mut self.up };
-        let mut commits = false;
+        let (mut commits, mut took) = (false, false);
         while let Some(Taken { bytes, small_data, mut observed }) = self.session.observe(pipe, direction) {
             commits |= !observed.submission.entries.is_empty();
+            took = true;
             if !is_down {
                 // The client waits for an answer from the moment it has asked, whether or not the question went on.
                 observed.milestones.drain(..).for_each(|milestone| self.session.answers.apply(milestone));
@@ -295,7 +284,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             pipe.give_place_back();
         }
         // What one side has said may decide what bytes of the other are that wait behind a request for another protocol.
-        if self.session.answers.dialect() != Dialect::Http2 {
+        if took && self.session.answers.dialect() != Dialect::Http2 {
             let other = if is_down { &mut self.up } else { &mut self.down };
             other.set_waiting(!other.buffered().is_empty());
         }
@@ -358,8 +347,8 @@ impl<'a, C: CommitPort> Relay<'a, C> {
             pipe.hold(rest, 0, submission, milestones);
         }
         pipe.is_ended = true;
-        let silent = Box::pin(sleep(self.session.options.half_close_timeout));
-        self.half_closed.get_or_insert_with(|| HalfClosed { silent, broken: Box::pin(from.broken()) });
+        let timeout = self.session.options.half_close_timeout;
+        self.half_closed.get_or_insert_with(|| HalfClosed::new(from, timeout));
     }
 
     /// The sender of `direction` has reset its connection. What it said before still goes on, as far as the receiver takes it soon; then it sees a reset too.
@@ -426,26 +415,6 @@ impl<'a, C: CommitPort> Relay<'a, C> {
         Some(End::Closed { reason, side, how })
     }
 
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> bool {
-        match &mut self.drain {
-            Drain::No(started) => started.as_mut().poll(cx).is_ready(),
-            Drain::Asked { since, expired, quiet } => {
-                if expired.as_mut().poll(cx).is_ready() {
-                    return true;
-                }
-                if !(self.session.answers.is_idle() && self.up.is_empty() && self.down.is_empty()) {
-                    *quiet = None;
-                    return false;
-                }
-                // A client that never pauses is left between two calls, before the time is over in the middle of one.
-                let pause = Duration::from_millis(DRAIN_QUIET_MS);
-                since.elapsed() >= Duration::from_millis(DRAIN_PATIENCE_MS)
-                    || quiet.get_or_insert_with(|| Box::pin(sleep(pause))).as_mut().poll(cx).is_ready()
-            }
-            Drain::Done => false,
-        }
-    }
-
     fn advance_drain(&mut self) {
         match self.drain {
             Drain::No(_) => {
@@ -454,8 +423,7 @@ impl<'a, C: CommitPort> Relay<'a, C> {
                     let goaway = self.session.answers.goaway_gracefully("attestry is stopping");
                     self.inject_down(goaway);
                 }
-                let expired = Box::pin(self.session.role.drain.expired.clone().cancelled_owned());
-                self.drain = Drain::Asked { since: Instant::now(), expired, quiet: None };
+                self.drain = Drain::asked(&self.session.role.drain);
             }
             Drain::Asked { .. } => {
                 let calls = self.session.answers.streams().len();

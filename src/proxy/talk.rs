@@ -76,8 +76,10 @@ impl Talk {
                 pipe.set_waiting(false);
                 let length = pipe.buffered().len();
                 let taken = take_all(pipe, length, |chunk| capture.observe(direction, chunk, now))?;
-                // The first bytes of a direction are all of its evidence.
-                pipe.end_record();
+                if taken.observed.submission.entries.is_empty() {
+                    // The first bytes of a direction are all of its evidence, and they have passed.
+                    pipe.end_record();
+                }
                 Some(taken)
             }
         }

@@ -60,7 +60,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let stream = 0..STREAMS as usize;
     let pad = || prop_oneof![3 => Just(None), 1 => any::<u8>().prop_map(Some)];
-    let length = prop_oneof![4 => 0..40_usize, 3 => 0..3_000_usize, 1 => 0..17_000_usize];
+    let length = prop_oneof![4 => 0..40_usize, 3 => 0..3_000_usize, 1 => 0..16_000_usize];
     prop_oneof![
         8 => (stream.clone(), length, pad(), prop::bool::weighted(0.1))
             .prop_map(|(stream, length, pad, ends)| Step::Data { stream, length, pad, ends }),

@@ -69,7 +69,7 @@ fn faults(case: &Case, client: Stack, server: Option<Stack>, result: &Value) -> 
     for (name, wanted) in must.as_object().unwrap() {
         let got = &result[name.as_str()];
         let right = match name.as_str() {
-            // The deadline passes at both ends at once. Tonic's word for it is CANCELLED, as is that of a grpc-go server.
+            // The deadline passes at both ends at once. Tonic's word for it is CANCELLED, as is that of servers of grpc-go and grpc-java.
             "code" if case.end == End::Deadline && calls_it_cancelled(client, server) => {
                 got == wanted || got == &json!(1)
             }
@@ -89,7 +89,7 @@ fn faults(case: &Case, client: Stack, server: Option<Stack>, result: &Value) -> 
 }
 
 fn calls_it_cancelled(client: Stack, server: Option<Stack>) -> bool {
-    client == Stack::Tonic || matches!(server, Some(Stack::Tonic | Stack::Go))
+    client == Stack::Tonic || matches!(server, Some(Stack::Tonic | Stack::Go | Stack::Java))
 }
 
 fn echo_faults(case: &Case, server: Option<Stack>, result: &Value) -> Vec<String> {

@@ -205,7 +205,8 @@ def echoed(plan, context):
 
 
 async def echo_initial(plan, context):
-    if plan.echo_metadata:
+    # Without initial metadata of its own, grpcio forgets the compression of a call that answers once.
+    if plan.echo_metadata or plan.gzip:
         await context.send_initial_metadata(echoed(plan, context))
 
 

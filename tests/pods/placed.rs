@@ -30,8 +30,11 @@ impl Placed {
         let folder = network.folder.path().join(name);
         fs::create_dir(&folder).unwrap();
         let (ledger, file) = (folder.join("ledger"), folder.join("proxy.toml"));
-        fs::write(&file, format!("{config}\n[ledger]\ndir = {ledger:?}\nsegment_bytes = {SEGMENT_BYTES}\n"))
-            .unwrap();
+        fs::write(
+            &file,
+            format!("{config}\n[ledger]\ndir = \"{}\"\nsegment_bytes = {SEGMENT_BYTES}\n", ledger.display()),
+        )
+        .unwrap();
         own(network, &folder, UID);
         let user = [
             "setpriv",

@@ -42,7 +42,7 @@ fn real_servers_notice_nothing() {
                 Placed::start(&network, place, &format!("sidecar-{}-{place:?}", places.len()), CONFIG)
             })
             .collect();
-        places.iter().for_each(|&place| drop(network.attestry_must(place, RULES)));
+        everywhere(&network, places, RULES);
         for ((conversation, said), (_, before)) in converse(&network, &servers).iter().zip(&direct) {
             assert_eq!(said, before, "{name}: {conversation}");
         }
@@ -50,7 +50,7 @@ fn real_servers_notice_nothing() {
         for (sidecar, &place) in sidecars.iter().zip(places) {
             must_have_recorded(sidecar, place);
         }
-        places.iter().for_each(|&place| drop(network.attestry_must(place, "redirect remove")));
+        everywhere(&network, places, "redirect remove");
         let _sidecars: Vec<Placed> = places
             .iter()
             .map(|&place| {
@@ -61,9 +61,16 @@ fn real_servers_notice_nothing() {
             })
             .collect();
         println!("{name:<12} {}", latencies(&network));
-        places.iter().for_each(|&place| drop(network.attestry_must(place, "redirect remove")));
+        everywhere(&network, places, "redirect remove");
     }
     println!("fdatasync of 4 KiB: {:.2} ms", fdatasync_millis(network.folder.path()));
+}
+
+/// Runs `attestry` in each place to its end.
+fn everywhere(network: &Network, places: &[Place], arguments: &str) {
+    for &place in places {
+        network.attestry_must(place, arguments);
+    }
 }
 
 /// A conversation of each kind under each address; its script makes one connection, and prints "ok" where the server did what was asked.

@@ -34,6 +34,7 @@ const PROGRAMS: [&str; 9] = [
 
 /// The servers.
 pub(crate) struct Servers {
+    /// They end with it.
     _running: Vec<Process>,
     /// Where Exim puts its mail.
     pub(crate) spool: PathBuf,
@@ -66,13 +67,13 @@ impl Servers {
         let folder = network.folder.path();
         let authority = Authority::new(folder, "authority");
         let issued = authority.issue_for("server", "DNS:pod.example,IP:10.77.1.2");
-        let _running = vec![
+        let running = vec![
             mariadb(network, &issued),
             postgres(network, &issued),
             redis(network),
             exim(network, &issued),
         ];
-        let servers = Self { _running, spool: folder.join("exim/spool/input") };
+        let servers = Self { _running: running, spool: folder.join("exim/spool/input") };
         let dial = |port: u16| {
             format!(
                 "timeout 60 bash -c 'until (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.05; done'"

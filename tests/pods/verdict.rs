@@ -36,7 +36,8 @@ impl Ledger {
 }
 
 /// Fails with the first of some cases.
-fn none(what: &str, cases: Vec<String>) {
+fn none(what: &str, cases: impl Iterator<Item = String>) {
+    let cases: Vec<String> = cases.collect();
     let first = cases.iter().take(QUOTED_MAX).cloned().collect::<Vec<_>>().join("\n");
     assert!(cases.is_empty(), "{}: {what}\n{first}", cases.len());
 }
@@ -57,21 +58,6 @@ pub(super) fn print(run: &str, lines: &[Line]) {
     }
 }
 
-/// Prints how connections ended, as the ledgers say.
-pub(super) fn print_ends(ledgers: &[Ledger]) {
-    for ledger in ledgers {
-        let mut ends: BTreeMap<(u16, &str, &str), usize> = BTreeMap::new();
-        for connection in &ledger.connections {
-            let end =
-                (dialled_port(connection), text(connection, "end_side"), text(connection, "end_reason"));
-            *ends.entry(end).or_default() += 1;
-        }
-        println!("  {}:", ledger.folder.parent().unwrap().file_name().unwrap().display());
-        ends.iter()
-            .for_each(|((port, side, reason), count)| println!("    {port} {count:>5} {side}: {reason}"));
-    }
-}
-
 /// Nothing has failed but in these phases, and there only so.
 pub(super) fn must_have_failed_only_in(lines: &[Line], allowed: &BTreeMap<&str, &[Failure]>) {
     let is_wrong = |line: &&Line| match line {
@@ -80,10 +66,7 @@ pub(super) fn must_have_failed_only_in(lines: &[Line], allowed: &BTreeMap<&str, 
         }
         _ => false,
     };
-    none(
-        "failures that should not be",
-        lines.iter().filter(is_wrong).map(|line| format!("{line:?}")).collect(),
-    );
+    none("failures that should not be", lines.iter().filter(is_wrong).map(|line| format!("{line:?}")));
 }
 
 /// The ledgers verify, nothing is open any more in any of them, and nothing was turned away or refused.
@@ -91,7 +74,7 @@ pub(super) fn must_be_whole(ledgers: &[Ledger]) {
     for ledger in ledgers {
         verify(&ledger.folder);
         let open = ledger.connections.iter().filter(|connection| connection["state"] != "closed");
-        none("connections without an end", open.map(ToString::to_string).collect());
+        none("connections without an end", open.map(ToString::to_string));
         let counters = &ledger_reading::stops(&ledger.folder)[0].counters;
         let count =
             |name: &str| counters.iter().find(|counter| counter.name == name).map(|counter| counter.value);
@@ -137,7 +120,7 @@ pub(super) fn calls_are_recorded(lines: &[Line], client: &Ledger, service: &[&Le
             }
         }
     }
-    none("completed calls that the ledgers do not have, or not so", missing);
+    none("completed calls that the ledgers do not have, or not so", missing.into_iter());
     println!("  {compared} entries of completed calls compared");
     let passed_on = lines.iter().filter_map(|line| match line {
         Line::Failed { failure: Failure::TryAgain, phase, id, .. } if phase == "relief" => {
@@ -145,7 +128,7 @@ pub(super) fn calls_are_recorded(lines: &[Line], client: &Ledger, service: &[&Le
         }
         _ => None,
     });
-    none("calls that a client must try again, and that were passed on", passed_on.collect());
+    none("calls that a client must try again, and that were passed on", passed_on);
 }
 
 /// What is known of a connection by both: its destination's port, the bytes to the server, the bytes to the client.
@@ -193,7 +176,7 @@ pub(super) fn connections_are_recorded(lines: &[Line], client: &Ledger, service:
             }
         }
     }
-    none("connections that the ledgers do not have, or not so", missing);
+    none("connections that the ledgers do not have, or not so", missing.into_iter());
     assert_eq!(
         count_ports(&[client]),
         connected,
@@ -234,19 +217,17 @@ fn must_be_described(connection: &Value, is_at_client: bool) {
     match (is_at_client, kind) {
         (true, Kind::Mesh) => assert_eq!(connection["upstream"], format!("{SERVICE}:{port}"), "{connection}"),
         (true, _) => {
-            assert_eq!(connection["original_destination"], format!("{SERVICE}:{port}"), "{connection}")
+            assert_eq!(connection["original_destination"], format!("{SERVICE}:{port}"), "{connection}");
         }
         (false, _) => {
-            assert_eq!(connection["original_destination"], format!("10.77.1.2:{port}"), "{connection}")
+            assert_eq!(connection["original_destination"], format!("10.77.1.2:{port}"), "{connection}");
         }
     }
     let protocol = match kind {
-        Kind::Grpc | Kind::Mesh => "http2",
-        Kind::Http1 => "http1",
-        Kind::Greeting | Kind::Chatter => "opaque",
         Kind::Sealed | Kind::Secure if is_at_client => "tls_passthrough",
-        Kind::Sealed => "opaque",
-        Kind::Secure => "http2",
+        Kind::Grpc | Kind::Mesh | Kind::Secure => "http2",
+        Kind::Http1 => "http1",
+        Kind::Greeting | Kind::Chatter | Kind::Sealed => "opaque",
     };
     // One that broke before anything was said on it has none.
     let found = connection["protocols"].as_array().unwrap();
