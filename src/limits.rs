@@ -289,3 +289,6 @@ pub const EVIDENCE_FACTOR_MAX: usize = 4;
 
 /// Bytes of a client's that are read and forgotten so that it can read its last answer.
 pub const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Wait for a client's TLS, where it is opened, once the server has greeted: longer than the way from the farthest client that a pod has.
+pub const TLS_GRACE_MS: u64 = 300;

@@ -23,9 +23,12 @@ const UNACKNOWLEDGED_SETTINGS_MAX: usize = 1_000;
 /// SETTINGS_HEADER_TABLE_SIZE (RFC 9113 section 6.5.2), and its value before any SETTINGS.
 const HEADER_TABLE_SIZE: u16 = 0x1;
 
-/// SETTINGS_MAX_FRAME_SIZE, and its value before any SETTINGS, in octets (RFC 9113 section 6.5.2).
+/// SETTINGS_MAX_FRAME_SIZE (RFC 9113 section 6.5.2).
 const MAX_FRAME_SIZE: u16 = 0x5;
-const FRAME_BYTES_MAX_DEFAULT: u32 = 16_384;
+
+/// Payload of a frame whose receiver has not announced that it takes so much. RFC 9113 allows 16,384 octets; of a frame that is a little longer its receiver
+/// decides, as of any other fault, and one that is far longer would only be held here.
+const FRAME_BYTES_UNANNOUNCED_MAX: u32 = 64 * 1024;
 const HEADER_TABLE_BYTES: u32 = 4_096;
 
 /// Octets of a decoded header list for each octet of its frames, beside what stands in the dynamic table: no field of the static table has more (RFC 7541 Appendix A),
@@ -58,8 +61,7 @@ struct Sender {
 impl Connection {
     /// A connection before its first frame.
     pub fn new(subject: Subject, policy: Policy, limits: Limits, ids: Ids, counters: Arc<Counters>) -> Self {
-        // Larger frames come only to who has announced that it takes them (RFC 9113 section 4.2).
-        let frame_bytes_max = limits.units.frame_bytes_max.min(FRAME_BYTES_MAX_DEFAULT);
+        let frame_bytes_max = limits.units.frame_bytes_max.min(FRAME_BYTES_UNANNOUNCED_MAX);
         let units = UnitLimits { frame_bytes_max, ..limits.units };
         let side = || Sender {
             reader: UnitReader::new(units),

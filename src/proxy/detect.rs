@@ -10,7 +10,7 @@
 use super::link::Link;
 use super::stack::DrainSignals;
 use crate::http2::{FrameHeader, PREFACE, frame};
-use crate::limits::DRAIN_QUIET_MS;
+use crate::limits::{DRAIN_QUIET_MS, TLS_GRACE_MS};
 use crate::tls::{self, ClientHello};
 use bytes::BytesMut;
 use std::future::{Future, poll_fn};
@@ -177,6 +177,17 @@ impl<S: Future<Output = ()>, E: Future<Output = ()>> Detection<'_, S, E> {
         }
     }
 
+    /// Where TLS is opened, a greeting may belong inside of it: then the client's first message is on its way already. SETTINGS hold up nobody, since every client of
+    /// HTTP/2 speaks without waiting for them.
+    fn patience(&self) -> Duration {
+        let greets = self.early.client.is_empty()
+            && matches!(judge_server(&self.early.server), Some(Found::Opaque(_)));
+        if greets && self.server_first == ServerFirst::AfterTimeout {
+            return self.bounds.timeout.min(Duration::from_millis(TLS_GRACE_MS));
+        }
+        self.bounds.timeout
+    }
+
     fn ready(&mut self, cx: &mut Context<'_>) -> Poll<Ready> {
         // The server first: what it says before the client's bytes are read is said without being asked.
         if self.early.server.len() < self.bounds.bytes_max
@@ -200,7 +211,7 @@ impl<S: Future<Output = ()>, E: Future<Output = ()>> Detection<'_, S, E> {
         if self.timer.is_none() && is_silent {
             return Poll::Pending;
         }
-        let limit = self.bounds.timeout;
+        let limit = self.patience();
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
         timer.as_mut().poll(cx).map(|()| Ready::TimedOut)
     }

@@ -69,6 +69,8 @@ pub(super) struct Secured {
 pub(super) enum Insecure {
     /// A handshake has failed: both sides are told, and it is noted.
     Failed(String),
+    /// The upstream's handshake has failed, and a client without TLS waits to be told.
+    Unreachable { reason: String, client: TcpStream, found: Found },
     /// Handshakes take all places that there are.
     NoPlace,
 }
@@ -147,7 +149,14 @@ pub(super) async fn secure<C: CommitPort>(
                 alpn = chosen.into_iter().collect();
                 link
             }
-            Err(failed) => return Err(tell_client(session, client, hello, failed).await),
+            Err(failed) => {
+                let alert = failed.alert;
+                let reason = note_failure(session, failed);
+                let Some(hello) = hello else { return Err(Insecure::Unreachable { reason, client, found }) };
+                let refused = tls::refuse(client, hello, alert, "the upstream's handshake failed").await;
+                session.note_tls(*refused.tls);
+                return Err(Insecure::Failed(reason));
+            }
         }
     } else {
         alpn.clone_from(&terms.alpn);
@@ -207,7 +216,7 @@ async fn accept<C: CommitPort>(
             session.note_tls(tls);
             Ok(Link::Tls(Box::new(link)))
         }
-        Err(failed) => Err(note_failure(session, failed)),
+        Err(failed) => Err(Insecure::Failed(note_failure(session, failed))),
     }
 }
 
@@ -224,31 +233,12 @@ fn unprepared(side: v1::Side, failure: String) -> TlsFailed {
     TlsFailed { tls: Box::new(tls), alert: AlertDescription::InternalError }
 }
 
-/// The upstream's handshake has failed. A client that speaks TLS is told by an alert, another by a reset.
-async fn tell_client<C: CommitPort>(
-    session: &mut Session<C>,
-    client: TcpStream,
-    hello: Option<&ClientHello>,
-    failed: TlsFailed,
-) -> Insecure {
-    let alert = failed.alert;
-    let ended = note_failure(session, failed);
-    match hello {
-        Some(hello) => {
-            let refused = tls::refuse(client, hello, alert, "the upstream's handshake failed").await;
-            session.note_tls(*refused.tls);
-        }
-        None => drop(client.set_zero_linger()),
-    }
-    ended
-}
-
-fn note_failure<C: CommitPort>(session: &mut Session<C>, failed: TlsFailed) -> Insecure {
+fn note_failure<C: CommitPort>(session: &mut Session<C>, failed: TlsFailed) -> String {
     session.options.counters.tls_handshake_failures.add(1);
     let side = if failed.tls.side() == v1::Side::Client { "client" } else { "server" };
     let reason = format!("the TLS handshake with the {side} failed: {}", failed.tls.failure);
     session.note_tls(*failed.tls);
-    Insecure::Failed(reason)
+    reason
 }
 
 /// Notes TLS that is passed on unopened.

@@ -149,7 +149,8 @@ async fn serve_connection<C: CommitPort>(options: Rc<Options<C>>, accepted: Acce
             options.counters.upstream_connect_failures.add(1);
             tracing::warn!(%error, "a connection cannot be forwarded");
             drop(session.opened(opening).await);
-            return unreachable(session, client, &way, &error.to_string()).await;
+            let (client, early) = (Link::Plain(client), Early::default());
+            return tell_unreachable(session, client, &way, None, early, &error.to_string()).await;
         }
     };
     // The connection is in the ledger before the first byte of it goes on; meanwhile whoever speaks shows what is spoken.
@@ -174,6 +175,9 @@ async fn serve_connection<C: CommitPort>(options: Rc<Options<C>>, accepted: Acce
     match secured {
         Ok(secured) => relay(session, &way, secured, early, opened).await,
         Err(Insecure::Failed(reason)) => session.closed(reason, Side::Attestry, 0, 0).await,
+        Err(Insecure::Unreachable { reason, client, found }) => {
+            tell_unreachable(session, Link::Plain(client), &way, Some(found), early, &reason).await;
+        }
         Err(Insecure::NoPlace) => {
             let reason = "all places for TLS handshakes are in use (limits.handshakes_max)";
             options.turned_away.add(Why::Handshakes, reason, options.clock.unix_nanos());
@@ -208,16 +212,26 @@ const OPAQUE_PORT: &str = "the destination's port is in opaque_ports";
 
 /// The upstream is not there. A client whose own call this would have been learns it as it would have: its connection breaks, before anything of it was read.
 /// One that dialled attestry is answered in its protocol.
-async fn unreachable<C: CommitPort>(session: &mut Session<C>, client: TcpStream, way: &Way, reason: &str) {
-    let client = Link::Plain(client);
+async fn tell_unreachable<C: CommitPort>(
+    session: &mut Session<C>,
+    client: Link,
+    way: &Way,
+    found: Option<Found>,
+    mut early: Early,
+    reason: &str,
+) {
     if way.original.is_some() {
         client.reset();
         return session.closed(reason.to_owned(), Side::Attestry, 0, 0).await;
     }
-    let mut early = Early::default();
-    let limit = Bounds { timeout: Duration::from_millis(LOCAL_ANSWERS_MS), ..session.options.detect };
-    let drain = session.role.drain.clone();
-    let found = detect(&client, None, ServerFirst::Decides, &mut early, limit, &drain).await;
+    let found = match found {
+        Some(found) => found,
+        None => {
+            let limit = Bounds { timeout: Duration::from_millis(LOCAL_ANSWERS_MS), ..session.options.detect };
+            let drain = session.role.drain.clone();
+            detect(&client, None, ServerFirst::Decides, &mut early, limit, &drain).await
+        }
+    };
     answer_here(session, client, found, early, reason).await;
 }
 

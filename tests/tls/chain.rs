@@ -50,7 +50,8 @@ fn an_upstream_with_another_id_gets_nothing() {
         let request = attestry::generated::demo_v1::GetBalanceRequest { account: "alice".into() };
         client.get_balance(request).await.unwrap_err()
     });
-    assert!(failed.message().contains("transport error"), "{failed:?}");
+    assert_eq!(failed.code(), tonic::Code::Unavailable);
+    assert!(failed.message().contains("the TLS handshake with the server failed"), "{failed:?}");
     near.stop();
     near.verify();
     let spoken = sessions_with(&near.ledger_dir, Side::Server);
