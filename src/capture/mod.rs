@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_long_frame_is_read_once_its_receiver_has_announced_that_it_takes_it() {
-        let long = data(&[0; 70_000]);
+        let long = data(&vec![0; 70_000]);
         let settings = Bytes::from(frame::settings(&[(0x5, 100_000)]));
         let mut connection = connection(Level::RequestResponse);
         let prefix = |connection: &Connection| {

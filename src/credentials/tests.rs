@@ -51,6 +51,7 @@ fn faulty_files_are_refused_with_what_is_wrong() {
         change(&mut files);
         Credentials::load(Options { source: Source::Files(files), alpn }).unwrap_err().to_string()
     };
+    #[allow(clippy::type_complexity, reason = "a table of cases is read by its rows")]
     let cases: [(&dyn Fn(&mut Files), &[&str]); 8] = [
         (
             &|files| files.certificate = Some(folder.path().join("absent.pem")),

@@ -39,7 +39,9 @@ pub fn rewrite(chunk: Bytes, scheme: Scheme) -> Bytes {
         return chunk;
     }
     let mut changed = BytesMut::from(chunk.as_ref());
-    places.into_iter().for_each(|place| changed[place] = scheme.octet());
+    for place in places {
+        changed[place] = scheme.octet();
+    }
     changed.freeze()
 }
 

@@ -176,7 +176,7 @@ pub(super) fn no_room(found: &Found, reason: &str) -> Option<Vec<u8>> {
 pub(super) async fn linger(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
     let drain = async {
-        let (mut sink, mut taken) = ([0; 16 * 1024], 0);
+        let (mut sink, mut taken) = (vec![0; 16 * 1024], 0);
         while taken < LINGER_BYTES_MAX && stream.readable().await.is_ok() {
             match stream.try_read(&mut sink) {
                 Ok(0) => break,

@@ -224,13 +224,12 @@ async fn tell_unreachable<C: CommitPort>(
         client.reset();
         return session.closed(reason.to_owned(), Side::Attestry, 0, 0).await;
     }
-    let found = match found {
-        Some(found) => found,
-        None => {
-            let limit = Bounds { timeout: Duration::from_millis(LOCAL_ANSWERS_MS), ..session.options.detect };
-            let drain = session.role.drain.clone();
-            detect(&client, None, ServerFirst::Decides, &mut early, limit, &drain).await
-        }
+    let found = if let Some(found) = found {
+        found
+    } else {
+        let limit = Bounds { timeout: Duration::from_millis(LOCAL_ANSWERS_MS), ..session.options.detect };
+        let drain = session.role.drain.clone();
+        detect(&client, None, ServerFirst::Decides, &mut early, limit, &drain).await
     };
     answer_here(session, client, found, early, reason).await;
 }

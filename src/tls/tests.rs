@@ -107,6 +107,7 @@ fn fingerprints_are_those_of_the_specification() {
         change(&mut parts);
         parts.ja4()
     };
+    #[allow(clippy::type_complexity, reason = "a table of cases is read by its rows")]
     let cases: [(fn(&mut Parts), &str); 9] = [
         (|parts| parts.extensions.retain(|&kind| kind != 13), "t13d1515h2_8daaf6152771_"),
         (|parts| parts.extensions.retain(|&kind| kind != 0), "t13i1515h2_8daaf6152771_e5627efa2ab1"),

@@ -1,7 +1,7 @@
 //! The ledger's disk fails under a sidecar with calls on it.
 
 use crate::faulty_disk::{Fault, Faults, FaultyDisk, Op, Plan};
-use crate::h2_peers::{Client, EchoServer, Outcome, PATIENCE, call, call_until_served, message, runtime};
+use crate::h2_peers::{Client, EchoServer, Outcome, call, call_until_served, message, runtime};
 use crate::ledger_reading::{assert_intact, damages, gaps, segment_path, starts, stops, verify};
 use crate::relay::{Relay, Terms};
 use crate::small_ledger::{options, start_with};

@@ -133,6 +133,7 @@ fn clients_are_taken_or_refused_as_the_listener_asks() {
     let servers = load(&root, Some(&own), Some(&list));
     let from = |issued: Option<&Issued>| load(&root, issued, None).client(Expect::Name).unwrap();
     let foreigner = foreign.issue_for("foreigner", "DNS:f.example");
+    #[allow(clippy::type_complexity, reason = "a table of cases is read by its rows")]
     let cases: [(&str, Option<&Issued>, [Result<bool, &str>; 3]); 5] = [
         ("nobody", None, [Ok(false), Ok(false), Err("peer sent no certificates")]),
         ("own", Some(&own), [Ok(false), Ok(true), Ok(true)]),

@@ -99,6 +99,7 @@ fn openssl_reads_why_it_is_refused() {
 }
 
 /// Originates to `openssl s_server`, which echoes lines reversed (-rev).
+#[allow(clippy::result_large_err, reason = "both are what was learnt of the session")]
 fn with_s_server(
     scene: &Scene,
     expect: Expect,

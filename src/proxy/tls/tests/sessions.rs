@@ -133,7 +133,7 @@ fn bytes_go_both_ways_as_they_are() {
     let scene = Scene::new();
     run(async {
         let (server, client) = links(&scene).await;
-        let up: Vec<u8> = (0..1_000_003_u32).flat_map(|number| number.to_le_bytes()).collect();
+        let up: Vec<u8> = (0..1_000_003_u32).flat_map(u32::to_le_bytes).collect();
         let down: Vec<u8> = up.iter().rev().copied().collect();
         let send = async |link: &TlsLink, bytes: &[u8]| {
             write_all(link, bytes).await.unwrap();
@@ -231,7 +231,7 @@ fn what_the_session_holds_is_ready() {
     let scene = Scene::new();
     run(async {
         let (server, client) = links(&scene).await;
-        write_all(&client, &[1; 30_000]).await.unwrap();
+        write_all(&client, &vec![1; 30_000]).await.unwrap();
         let mut buffer = BytesMut::with_capacity(1_000);
         let mut received = 0;
         while received < 30_000 {
