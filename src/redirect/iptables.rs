@@ -14,8 +14,8 @@ use std::fmt::Write as _;
 const PREFIX: &str = "ATTESTRY_";
 /// The chain that keeps the plan and that nothing jumps to.
 const PLAN_CHAIN: &str = "ATTESTRY_PLAN";
-/// The tables that we write to.
-pub(super) const TABLES: [&str; 2] = ["mangle", "nat"];
+/// The tables that we write to, in this order: no connection begins outside of the zone that the next packet of it is looked for in.
+pub(super) const TABLES: [&str; 3] = ["raw", "mangle", "nat"];
 
 /// Our rules of one family, by table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl OwnRules {
     /// What `iptables-restore --noflush` is fed to turn these rules into `new` ones; empty where neither has any.
     pub(super) fn replaced_by(&self, new: &Self) -> String {
         let (nothing, mut text) = (OwnTable::default(), String::new());
-        for name in self.0.keys().chain(new.0.keys()).collect::<BTreeSet<_>>() {
+        for name in TABLES.into_iter().filter(|name| self.0.contains_key(*name) || new.0.contains_key(*name)) {
             let old = self.0.get(name).unwrap_or(&nothing);
             let new = new.0.get(name).unwrap_or(&nothing);
             text.push_str(&old.replaced_by(new, name));
@@ -149,6 +149,7 @@ fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 
 fn table_name(table: Table) -> &'static str {
     match table {
+        Table::Raw => "raw",
         Table::Mangle => "mangle",
         Table::Nat => "nat",
     }
@@ -202,6 +203,7 @@ fn verdict_text(verdict: Verdict) -> String {
         Verdict::Tproxy(port) => format!("TPROXY --on-port {port}"),
         Verdict::MarkConnection(mark) => format!("CONNMARK --set-mark {mark:#x}"),
         Verdict::Mark(mark) => format!("MARK --set-mark {mark:#x}"),
+        Verdict::ZoneOfOriginal(zone) => format!("CT --zone-orig {zone}"),
     }
 }
 

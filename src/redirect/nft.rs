@@ -45,6 +45,8 @@ fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 fn push_chain(text: &mut String, chain: &Chain) {
     // One before the usual priority of NAT: the first chain that decides a connection's destination is obeyed.
     let (name, hook) = match (chain.table, chain.hook) {
+        (Table::Raw, Hook::Prerouting) => ("prerouting_raw", "type filter hook prerouting priority raw"),
+        (Table::Raw, Hook::Output) => ("output_raw", "type filter hook output priority raw"),
         (Table::Mangle, Hook::Prerouting) => {
             ("prerouting_mangle", "type filter hook prerouting priority mangle")
         }
@@ -96,5 +98,6 @@ fn verdict_text(verdict: Verdict) -> String {
         Verdict::Tproxy(port) => format!("tproxy to :{port}"),
         Verdict::MarkConnection(mark) => format!("ct mark set {mark:#x}"),
         Verdict::Mark(mark) => format!("meta mark set {mark:#x}"),
+        Verdict::ZoneOfOriginal(zone) => format!("ct original zone set {zone}"),
     }
 }

@@ -1,7 +1,7 @@
 //! The rules that a plan comes to, once, for both back ends: which packets, and what happens to them.
 //!
 //! Invariants: every rule is of TCP alone; the rules of a chain are tried in order and the first verdict ends the chain
-//! (setting a mark is none); a connection of the sidecar itself is never redirected, nor one to the sidecar's own
+//! (setting a mark or a zone is none); a connection of the sidecar itself is never redirected, nor one to the sidecar's own
 //! listeners, to a link-local address, or over the loopback interface; a connection that is older than the rules is left
 //! as it is. How a rule is written is in `nft` and `iptables`.
 //!
@@ -16,6 +16,12 @@
 //! turned round. The sidecar's connection to the service is known by its foreign source on `lo`; connection tracking
 //! carries RETURNING_MARK for it, the answers' packets take it over, and the routing rule of `routes` sends them to `lo`.
 //! The connections that came from outside carry DIVERTED_MARK, so that those from before the installation are left alone.
+//!
+//! An application and its sidecar dial the same destinations from the same address, and may do so from the same port, one after the
+//! other. Connection tracking keeps an ended connection for a while, and a SYN that meets one follows it without asking NAT: an
+//! application's would pass by on what is left of the sidecar's, and the sidecar's would come back to it on what is left of the
+//! application's. So the sidecar's have a zone of connection tracking to themselves. It is of the original direction alone: nothing
+//! tells the answers that arrive, which are looked for in the common zone. Over `lo` nothing is redirected, so nothing can follow.
 
 use super::plan::{DIVERTED_MARK, Inbound, InboundMode, Outbound, Plan, Ports, RETURNING_MARK};
 use super::ports::{Family, Network, PortRange};
@@ -28,9 +34,10 @@ pub(super) struct Chain {
     pub(super) rules: Vec<Rule>,
 }
 
-/// What a chain may do: change packets and connection marks, or destinations of new connections.
+/// What a chain may do: decide how connections are tracked, change packets and connection marks, or destinations of new connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Table {
+    Raw,
     Mangle,
     Nat,
 }
@@ -86,7 +93,12 @@ pub(super) enum Verdict {
     MarkConnection(u32),
     /// Mark the packet, and go on with the next rule.
     Mark(u32),
+    /// Look for its connection among those of a zone, if it goes in the direction in which that was opened; and go on.
+    ZoneOfOriginal(u16),
 }
+
+/// The zone of the sidecar's own connections: far from the small numbers that others take.
+const OWN_ZONE: u16 = 0x6174;
 
 /// Destinations on the link itself: they mean nothing without the interface, which an original destination does not tell
 /// for IPv4, and the metadata services of clouds are among them.
@@ -95,6 +107,7 @@ const LINK_LOCAL: [&str; 2] = ["169.254.0.0/16", "fe80::/10"];
 /// The chains of a plan; those without rules are left out.
 pub(super) fn chains(plan: &Plan) -> Vec<Chain> {
     let mut chains = vec![
+        Chain { table: Table::Raw, hook: Hook::Output, rules: Vec::new() },
         Chain { table: Table::Mangle, hook: Hook::Prerouting, rules: vec![drop_invalid()] },
         Chain { table: Table::Mangle, hook: Hook::Output, rules: Vec::new() },
         Chain { table: Table::Nat, hook: Hook::Prerouting, rules: Vec::new() },
@@ -102,14 +115,15 @@ pub(super) fn chains(plan: &Plan) -> Vec<Chain> {
     ];
     match &plan.inbound {
         Some(inbound) if inbound.mode == InboundMode::Tproxy => {
-            chains[0].rules.extend(inbound_rules(plan, inbound));
-            chains[1].rules = answers_of_the_service();
+            chains[1].rules.extend(inbound_rules(plan, inbound));
+            chains[2].rules = answers_of_the_service();
         }
-        Some(inbound) => chains[2].rules = inbound_rules(plan, inbound),
+        Some(inbound) => chains[3].rules = inbound_rules(plan, inbound),
         None => {}
     }
     if let Some(outbound) = &plan.outbound {
-        chains[3].rules = outbound_rules(outbound);
+        chains[0].rules = zone_rules(outbound);
+        chains[4].rules = outbound_rules(outbound);
     }
     chains.retain(|chain| !chain.rules.is_empty());
     if !plan.ipv6 {
@@ -169,12 +183,21 @@ fn answers_of_the_service() -> Vec<Rule> {
     ]
 }
 
+/// Every packet of theirs, not the SYN alone: each is looked for in the zone that it is in.
+fn zone_rules(outbound: &Outbound) -> Vec<Rule> {
+    let into_zone = |condition| Rule {
+        conditions: vec![condition],
+        verdict: Verdict::ZoneOfOriginal(OWN_ZONE),
+        why: "apart from what is left of other connections",
+    };
+    let mut rules = vec![leave(Condition::ToLoopback, "stays within this host")];
+    rules.extend(of_the_sidecar(outbound).map(into_zone));
+    rules
+}
+
 fn outbound_rules(outbound: &Outbound) -> Vec<Rule> {
-    let own = "own connection of the sidecar";
-    let mut rules = Vec::new();
-    rules.extend(outbound.uid.map(|uid| leave(Condition::Uid(uid), own)));
-    rules.extend(outbound.gid.map(|gid| leave(Condition::Gid(gid), own)));
-    rules.extend(outbound.mark.map(|mark| leave(Condition::Mark(mark.0), own)));
+    let own = |condition| leave(condition, "own connection of the sidecar");
+    let mut rules: Vec<_> = of_the_sidecar(outbound).map(own).collect();
     rules.push(leave(Condition::ToLoopback, "stays within this host"));
     rules.extend(link_local());
     rules.extend(
@@ -182,6 +205,12 @@ fn outbound_rules(outbound: &Outbound) -> Vec<Rule> {
     );
     rules.extend(redirect(&outbound.ports, Verdict::Redirect(outbound.port)));
     rules
+}
+
+/// How the sidecar's own packets are known: each of these is enough.
+fn of_the_sidecar(outbound: &Outbound) -> impl Iterator<Item = Condition> {
+    let (uid, gid) = (outbound.uid.map(Condition::Uid), outbound.gid.map(Condition::Gid));
+    [uid, gid, outbound.mark.map(|mark| Condition::Mark(mark.0))].into_iter().flatten()
 }
 
 /// Only what opens a connection: one that is older than connection tracking here looks new to it in the middle of its life.

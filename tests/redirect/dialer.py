@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Dials, and prints the greeting of whoever accepts, or how it failed. Serves many dials, one per line of its input.
 
-    dialer.py, then lines of: HOST PORT [uid=N] [gid=N] [mark=N] [hold] [udp] | echo TEXT | forge
+    dialer.py, then lines of: HOST PORT [uid=N] [gid=N] [mark=N] [from=PORT] [hold] [udp] | echo TEXT | forge
 
 `hold` keeps the connection for the lines `echo TEXT`, which prints what comes back, and `forge`, which sends a segment of the
 held connection from far outside of its window, with a raw socket, as late or duplicated packets are.
@@ -46,7 +46,7 @@ def in_child(words, options):
         os.setgroups([])
         os.setgid(int(options.get("gid", os.getgid())))
         os.setuid(int(options.get("uid", os.getuid())))
-        os.write(writer, connect_and_read(words, {}, False).encode())
+        os.write(writer, connect_and_read(words, options, False).encode())
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as answer:
@@ -60,6 +60,9 @@ def connect_and_read(words, options, hold):
     family, _, _, _, address = socket.getaddrinfo(words[0], int(words[1]), type=socket.SOCK_STREAM)[0]
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.settimeout(WAIT_SECONDS_MAX)
+    if "from" in options:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("", int(options["from"])))
     if "mark" in options:
         sock.setsockopt(socket.SOL_SOCKET, SO_MARK, int(options["mark"], 0))
     sniffer = None

@@ -18,7 +18,7 @@ const FOREIGN: &str = "
     nft add rule inet foreign c tcp dport 1 counter drop
     ip rule add fwmark 0x99 lookup 99; ip route add local default dev lo table 99
     for n in iptables-nft ip6tables-nft iptables-legacy ip6tables-legacy; do
-        for t in nat mangle; do
+        for t in raw nat mangle; do
             $n -t $t -N FOREIGN; $n -t $t -A FOREIGN -p tcp --dport 2 -j RETURN; $n -t $t -A PREROUTING -j FOREIGN
             $n -t $t -A OUTPUT -p tcp --dport 3 -j ACCEPT
         done
