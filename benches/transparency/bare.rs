@@ -1,6 +1,6 @@
 //! A relay that records nothing: what there is to pay for any proxy of user space, before the first byte of evidence.
 //!
-//! One thread, tokio's `copy_bidirectional` for each connection. It runs as a process of its own (the benchmark's binary, told so by a flag).
+//! One thread, tokio's `copy_bidirectional` for each connection, with buffers as large as attestry's. It runs as a process of its own (the benchmark's binary, told so by a flag).
 
 use super::machine::Cores;
 use super::support::process::Process;
@@ -8,9 +8,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use tokio::io::copy_bidirectional;
+use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::{TcpListener, TcpStream};
 
+const BUFFER_BYTES: usize = 64 * 1024;
 const START_BOUND: Duration = Duration::from_secs(10);
 
 /// The running relay.
@@ -49,7 +50,7 @@ pub(super) fn relay(upstream: SocketAddr) -> anyhow::Result<()> {
                 let mut server = TcpStream::connect(upstream).await?;
                 client.set_nodelay(true)?;
                 server.set_nodelay(true)?;
-                copy_bidirectional(&mut client, &mut server).await
+                copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER_BYTES, BUFFER_BYTES).await
             });
         }
     })

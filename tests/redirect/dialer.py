@@ -7,6 +7,7 @@
 held connection from far outside of its window, with a raw socket, as late or duplicated packets are.
 """
 
+import encodings.idna  # Names need it, and another user may not be allowed to read it.
 import os
 import socket
 import struct

@@ -143,6 +143,47 @@ fn a_stray_segment_does_not_reset_a_redirected_connection() {
     }
 }
 
+/// A connection that is refused leaves an entry in connection tracking, and a SYN from the same port to the same destination follows it past NAT: the
+/// application's past the sidecar where the sidecar's was refused, and the sidecar's back to itself where the application's was. The zone parts them.
+#[test]
+fn what_is_left_of_one_connection_does_not_lead_the_next_astray() {
+    let Some(network) = Network::make("redirect::remnants") else { return };
+    let _acceptors =
+        [(Place::Pod, "15001"), (Place::Peer, "80")].map(|(place, ports)| network.accept(place, ports));
+    let mut pod = network.dialer(Place::Pod);
+    // The peer refuses port 81, and nobody is the sidecar on port 15002.
+    let cases = [
+        ("15001", "10.77.2.2 81 uid=1337", "10.77.2.2 81", "pod 15001 10.77.2.2:81 10.77.1.2"),
+        ("15001", "fd77:2::2 81 mark=0x539", "fd77:2::2 81", "pod 15001 [fd77:2::2]:81 [fd77:1::2]"),
+        ("15001", "10.77.2.2 81 gid=1338", "10.77.2.2 81", "pod 15001 10.77.2.2:81 10.77.1.2"),
+        ("15002", "10.77.2.2 80", "10.77.2.2 80 mark=0x539", "peer 80 - 10.77.1.2"),
+        ("15002", "fd77:2::2 80", "fd77:2::2 80 uid=1337", "peer 80 - [fd77:1::2]"),
+    ];
+    let without_the_rule = [
+        "nft flush chain inet attestry output_raw",
+        "iptables-nft -t raw -F ATTESTRY_OUTPUT; ip6tables-nft -t raw -F ATTESTRY_OUTPUT",
+        "iptables-legacy -t raw -F ATTESTRY_OUTPUT; ip6tables-legacy -t raw -F ATTESTRY_OUTPUT",
+    ];
+    let mut ports = 20_000..;
+    let mut second_from_the_same_port = |first, second| {
+        let port = ports.next().unwrap();
+        assert_eq!(pod.ask(format!("{first} from={port}")), "refused");
+        pod.ask(format!("{second} from={port}"))
+    };
+    for (backend, without_the_rule) in BACKENDS.into_iter().zip(without_the_rule) {
+        for (outbound_port, first, second, right) in cases {
+            let plan = format!("--outbound-port {outbound_port} --uid 1337 --gid 1338 --mark 0x539");
+            network.attestry_must(Place::Pod, &format!("redirect install {plan} --backend {backend}"));
+            network.sh(Place::Pod, "echo 600 > /proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close");
+            assert_eq!(second_from_the_same_port(first, second), right, "{backend}: {first}, then {second}");
+            network.sh(Place::Pod, without_the_rule);
+            let astray = second_from_the_same_port(first, second);
+            assert_eq!(astray, "refused", "{backend}: {first}, then {second}: the test does nothing");
+        }
+        network.attestry_must(Place::Pod, "redirect remove");
+    }
+}
+
 /// What a router in the pod's namespace forwards is nobody's connection to this pod.
 #[test]
 fn a_connection_that_passes_through_is_left_alone() {
