@@ -79,7 +79,7 @@ impl Command {
         if !output.status.success() {
             return Err(CommandError::Failed {
                 command: self.typed(),
-                complaint: complaint(&output.stderr, output.status),
+                complaint: complaint(&output.stderr, output.status, &self.input),
             });
         }
         fed.map_err(failed)?;
@@ -101,8 +101,19 @@ impl fmt::Display for Command {
     }
 }
 
-fn complaint(stderr: &[u8], status: process::ExitStatus) -> String {
+fn complaint(stderr: &[u8], status: process::ExitStatus, input: &str) -> String {
     let text = String::from_utf8_lossy(&stderr[..stderr.len().min(COMPLAINT_BYTES_MAX)]);
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    if lines.is_empty() { format!("it ended with {status} and said nothing") } else { lines.join(" / ") }
+    if lines.is_empty() {
+        return format!("it ended with {status} and said nothing");
+    }
+    let said = lines.join(" / ");
+    table_of(&said, input).map_or(said.clone(), |table| format!("{said} (in table {table})"))
+}
+
+/// iptables-restore names the line that failed, and that is often the COMMIT: whose it is tells more.
+fn table_of<'a>(said: &str, input: &'a str) -> Option<&'a str> {
+    let (_, number) = said.split_once("line ")?;
+    let number: usize = number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+    input.lines().take(number).filter_map(|line| line.strip_prefix('*')).last()
 }

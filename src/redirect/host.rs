@@ -81,6 +81,8 @@ fn remedy(complaint: &str) -> &'static str {
         "run this as root, or with CAP_NET_ADMIN and CAP_NET_RAW"
     } else if complaint.contains("unable to initialize table") {
         "run this with CAP_NET_RAW too; if that is so, the kernel lacks this kind of tables: choose another --backend"
+    } else if complaint.contains("zone") || complaint.contains("in table raw") {
+        "the kernel or the program refuses the zone of connection tracking that keeps the sidecar's connections apart (CONFIG_NF_CONNTRACK_ZONES, for iptables xt_CT): load that module, or choose another --backend"
     } else if complaint.contains("not installed") {
         "install the package nftables or iptables (for TPROXY also iproute2), or choose another --backend"
     } else {

@@ -85,7 +85,8 @@ impl OwnRules {
     /// What `iptables-restore --noflush` is fed to turn these rules into `new` ones; empty where neither has any.
     pub(super) fn replaced_by(&self, new: &Self) -> String {
         let (nothing, mut text) = (OwnTable::default(), String::new());
-        for name in TABLES.into_iter().filter(|name| self.0.contains_key(*name) || new.0.contains_key(*name)) {
+        for name in TABLES.into_iter().filter(|name| self.0.contains_key(*name) || new.0.contains_key(*name))
+        {
             let old = self.0.get(name).unwrap_or(&nothing);
             let new = new.0.get(name).unwrap_or(&nothing);
             text.push_str(&old.replaced_by(new, name));

@@ -49,8 +49,8 @@ fn both_sides_are_given_the_same() {
     for (option, value) in [
         ("TCP_NODELAY", "1"),
         ("SO_KEEPALIVE", "1"),
-        ("TCP_KEEPIDLE", "60"),
-        ("TCP_KEEPINTVL", "15"),
+        ("TCP_KEEPIDLE", "30"),
+        ("TCP_KEEPINTVL", "8"),
         ("TCP_USER_TIMEOUT", "900000"),
     ] {
         assert_eq!(count(&trace, option, value), 2, "{option} {value}\n{trace}");

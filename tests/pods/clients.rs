@@ -69,8 +69,9 @@ struct Session {
 /// A failure that has been told already, or an end that is none.
 struct Over;
 
-/// How a sidecar that was dialled itself begins to say, by UNAVAILABLE, that it cannot connect: in place of a refused connection.
-const NO_UPSTREAM: &[u8] = b"attestry: upstream ";
+/// How a sidecar that was dialled itself begins to say, by UNAVAILABLE, that it cannot connect, in place of a refused connection: nobody was there,
+/// or the service's sidecar, which had nobody behind it, reset the connection before TLS was up.
+const NO_UPSTREAM: [&str; 2] = ["attestry: upstream ", "the TLS handshake with the server failed: "];
 
 /// How a call was answered.
 enum Answer {
@@ -351,7 +352,8 @@ async fn exchange(mut requests: SendRequest<Bytes>, id: &str, messages: usize) -
     if response
         .headers()
         .get("grpc-message")
-        .is_some_and(|message| message.as_bytes().starts_with(NO_UPSTREAM))
+        .and_then(|message| message.to_str().ok())
+        .is_some_and(|message| NO_UPSTREAM.iter().any(|beginning| message.starts_with(beginning)))
     {
         return Ok(Answer::NoUpstream);
     }

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Accepts TCP connections and tells each client where it arrived; then repeats its lines.
+"""Accepts TCP connections and tells each client where it arrived; then repeats its lines; at the line
+`reset` it resets the connection.
 
     acceptor.py LABEL PORT... [--transparent PORT] [--udp PORT]
 
@@ -60,6 +61,9 @@ async def repeat(reader, writer, label, port):
         destination = written(*original)
     writer.write(f"{label} {port} {destination} {written(client[0], 0)[:-2]}\n".encode())
     while line := await reader.readline():
+        if line == b"reset\n":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return writer.transport.abort()
         writer.write(line)
     writer.close()
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Dials, and prints the greeting of whoever accepts, or how it failed. Serves many dials, one per line of its input.
 
-    dialer.py, then lines of: HOST PORT [uid=N] [gid=N] [mark=N] [from=PORT] [hold] [udp] | echo TEXT | forge
+    dialer.py, then lines of: HOST PORT [uid=N] [gid=N] [mark=N] [from=PORT] [hold] [reset] [udp] | echo TEXT | forge
 
-`hold` keeps the connection for the lines `echo TEXT`, which prints what comes back, and `forge`, which sends a segment of the
+`reset` asks the acceptor to reset the connection, and waits for that. `hold` keeps the connection for the lines `echo TEXT`, which prints what comes back, and `forge`, which sends a segment of the
 held connection from far outside of its window, with a raw socket, as late or duplicated packets are.
 """
 
@@ -74,6 +74,8 @@ def connect_and_read(words, options, hold):
         sock.connect(address)
         stream = sock.makefile("rwb")
         line = stream.readline().decode().strip()
+        if "reset" in words:
+            return line if was_reset(stream) else "not reset"
     except ConnectionRefusedError:
         return "refused"
     except ConnectionError as error:
@@ -87,6 +89,16 @@ def connect_and_read(words, options, hold):
     else:
         sock.close()
     return line or "closed"
+
+
+def was_reset(stream):
+    try:
+        stream.write(b"reset\n")
+        stream.flush()
+        stream.readline()
+        return False
+    except ConnectionResetError:
+        return True
 
 
 def echo(text):

@@ -136,6 +136,28 @@ fn a_failed_installation_leaves_the_rules_before_it() {
     }
 }
 
+/// Where the zone is refused nothing is installed, and it is said what was refused.
+#[test]
+fn a_refused_zone_is_a_failure_that_names_it() {
+    let Some(network) = Network::make("redirect::zone") else { return };
+    network.sh(Place::Pod, FOREIGN);
+    let none = network.traces(Place::Pod);
+    let no_such_target = "sed 's/-j CT --zone-orig .*/-j TPROXY --on-port 1/'";
+    for (backend, wrapped, spoil) in [
+        ("nft", "nft", "sed 's/ct original zone set .* comment/ct original zone set 99999999 comment/'"),
+        ("iptables-nft", "iptables-nft-restore", no_such_target),
+        ("iptables-legacy", "iptables-legacy-restore", no_such_target),
+    ] {
+        let path = spoiling(&network, wrapped, spoil);
+        let line = format!("PATH={path} {} redirect install {ONE} --backend {backend}", program());
+        let output = network.command(Place::Pod, &["sh", "-c", &line]).output().unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{backend}: {complaint}");
+        assert!(complaint.contains("refuses the zone of connection tracking"), "{backend}: {complaint}");
+        assert_same(&network.traces(Place::Pod), &none, backend);
+    }
+}
+
 /// nft where it works; where the kernel takes nothing from it, or it is not there, the iptables that does.
 #[test]
 fn auto_takes_what_works() {

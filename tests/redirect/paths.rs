@@ -143,42 +143,51 @@ fn a_stray_segment_does_not_reset_a_redirected_connection() {
     }
 }
 
-/// A connection that is refused leaves an entry in connection tracking, and a SYN from the same port to the same destination follows it past NAT: the
-/// application's past the sidecar where the sidecar's was refused, and the sidecar's back to itself where the application's was. The zone parts them.
+/// A connection that its peer has reset leaves an entry in connection tracking, and a SYN from the same port to the same destination follows it past
+/// NAT: the application's past the sidecar, where the sidecar's was reset, and the other way the sidecar's to itself. The zone parts them.
 #[test]
 fn what_is_left_of_one_connection_does_not_lead_the_next_astray() {
     let Some(network) = Network::make("redirect::remnants") else { return };
     let _acceptors =
         [(Place::Pod, "15001"), (Place::Peer, "80")].map(|(place, ports)| network.accept(place, ports));
     let mut pod = network.dialer(Place::Pod);
-    // The peer refuses port 81, and nobody is the sidecar on port 15002.
-    let cases = [
-        ("15001", "10.77.2.2 81 uid=1337", "10.77.2.2 81", "pod 15001 10.77.2.2:81 10.77.1.2"),
-        ("15001", "fd77:2::2 81 mark=0x539", "fd77:2::2 81", "pod 15001 [fd77:2::2]:81 [fd77:1::2]"),
-        ("15001", "10.77.2.2 81 gid=1338", "10.77.2.2 81", "pod 15001 10.77.2.2:81 10.77.1.2"),
-        ("15002", "10.77.2.2 80", "10.77.2.2 80 mark=0x539", "peer 80 - 10.77.1.2"),
-        ("15002", "fd77:2::2 80", "fd77:2::2 80 uid=1337", "peer 80 - [fd77:1::2]"),
-    ];
     let without_the_rule = [
         "nft flush chain inet attestry output_raw",
         "iptables-nft -t raw -F ATTESTRY_OUTPUT; ip6tables-nft -t raw -F ATTESTRY_OUTPUT",
         "iptables-legacy -t raw -F ATTESTRY_OUTPUT; ip6tables-legacy -t raw -F ATTESTRY_OUTPUT",
     ];
     let mut ports = 20_000..;
-    let mut second_from_the_same_port = |first, second| {
+    let mut one_after_the_other = |first: &str, second: &str| {
         let port = ports.next().unwrap();
-        assert_eq!(pod.ask(format!("{first} from={port}")), "refused");
-        pod.ask(format!("{second} from={port}"))
+        [pod.ask(format!("{first} from={port} reset")), pod.ask(format!("{second} from={port}"))]
     };
+    let ways = [
+        ("10.77.2.2 80", "peer 80 - 10.77.1.2", "pod 15001 10.77.2.2:80 10.77.1.2"),
+        ("fd77:2::2 80", "peer 80 - [fd77:1::2]", "pod 15001 [fd77:2::2]:80 [fd77:1::2]"),
+    ];
     for (backend, without_the_rule) in BACKENDS.into_iter().zip(without_the_rule) {
-        for (outbound_port, first, second, right) in cases {
-            let plan = format!("--outbound-port {outbound_port} --uid 1337 --gid 1338 --mark 0x539");
-            network.attestry_must(Place::Pod, &format!("redirect install {plan} --backend {backend}"));
-            network.sh(Place::Pod, "echo 600 > /proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close");
-            assert_eq!(second_from_the_same_port(first, second), right, "{backend}: {first}, then {second}");
+        let install = format!(
+            "redirect install --outbound-port 15001 --uid 1337 --gid 1338 --mark 0x539 --backend {backend}"
+        );
+        network.attestry_must(Place::Pod, &install);
+        network.sh(Place::Pod, "echo 600 > /proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close");
+        for has_rule in [true, false] {
+            for ((application, own, redirected), owner) in ways
+                .into_iter()
+                .flat_map(|way| ["uid=1337", "gid=1338", "mark=0x539"].map(|owner| (way, owner)))
+            {
+                let sidecar = format!("{application} {owner}");
+                let found =
+                    [one_after_the_other(&sidecar, application), one_after_the_other(application, &sidecar)];
+                let led_astray = [[own, own], [redirected, redirected]];
+                let right = [[own, redirected], [redirected, own]];
+                assert_eq!(
+                    found,
+                    if has_rule { right } else { led_astray },
+                    "{backend}, {sidecar}, {has_rule}"
+                );
+            }
             network.sh(Place::Pod, without_the_rule);
-            let astray = second_from_the_same_port(first, second);
-            assert_eq!(astray, "refused", "{backend}: {first}, then {second}: the test does nothing");
         }
         network.attestry_must(Place::Pod, "redirect remove");
     }
