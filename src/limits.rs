@@ -292,3 +292,6 @@ pub const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Wait for a client's TLS, where it is opened, once the server has greeted: longer than the way from the farthest client that a pod has.
 pub const TLS_GRACE_MS: u64 = 300;
+
+/// Wait for the acknowledgement of the last bytes to a redirected connection's destination, before its socket is closed.
+pub const CLOSE_ACKNOWLEDGED_MS: u64 = 10_000;

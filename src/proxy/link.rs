@@ -4,6 +4,7 @@
 //! TLS session itself, and how it comes about, is `tls`'s.
 
 use super::tls::TlsLink;
+use crate::limits::CLOSE_ACKNOWLEDGED_MS;
 use bytes::BytesMut;
 use socket2::{SockRef, Socket};
 use std::io::{self, IoSlice};
@@ -153,6 +154,21 @@ impl Link {
     /// Ends the connection so that the peer sees a reset.
     pub(super) fn reset(self) {
         let _ = self.tcp().set_zero_linger();
+    }
+
+    /// Closes the socket when the peer has acknowledged everything, or the time for that is over. A socket that was closed before belongs to no user any more, and redirect
+    /// rules that know the sidecar by its user would take what it still sends for the workload's.
+    pub(super) async fn close_acknowledged(self) {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.into_tcp(),
+        };
+        let Ok(socket) = tcp.into_std() else { return };
+        let limit = Duration::from_millis(CLOSE_ACKNOWLEDGED_MS);
+        if SockRef::from(&socket).set_linger(Some(limit)).is_ok() {
+            // Such a close waits in the kernel, so not on this thread.
+            let _ = tokio::task::spawn_blocking(move || drop(socket)).await;
+        }
     }
 
     /// Resolves when the kernel knows that the connection is broken, whether or not anything is read or written.

@@ -14,7 +14,7 @@ use crate::capture::{Limits, OnUnreadable, Policy, Side};
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::entry::CommitError;
-use crate::generated::v1::WireProtocol;
+use crate::generated::v1::{Traffic, WireProtocol};
 use crate::http2::Scheme;
 use crate::limits::{LOCAL_ANSWERS_MS, TURN_AWAY_MS};
 use std::convert::Infallible;
@@ -362,6 +362,10 @@ async fn relay<C: CommitPort>(
     session.closed(reason, side, up.written, down.written).await;
     if how == Goodbye::Spoken {
         local::linger(client.tcp()).await;
+    }
+    if way.original.is_some() && session.role.traffic == Traffic::Outbound {
+        drop(client);
+        upstream.close_acknowledged().await;
     }
 }
 

@@ -62,6 +62,11 @@ impl TlsLink {
         &self.tcp
     }
 
+    /// The socket, without the session.
+    pub(in crate::proxy) fn into_tcp(self) -> TcpStream {
+        self.tcp
+    }
+
     /// Whether a read may bring something. What the session holds counts, not only what the socket has.
     pub(in crate::proxy) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         let session = &mut *self.session.borrow_mut();
