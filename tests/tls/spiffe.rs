@@ -80,7 +80,6 @@ fn sidecars_of_two_trust_domains_speak_with_each_other() {
 
 /// An agent that is not there: half a minute of patience, then an error that names the socket.
 #[test]
-#[ignore = "waits for the whole bound of half a minute; run it with --ignored"]
 fn an_absent_agent_is_waited_for_and_then_named() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("nobody.sock");
