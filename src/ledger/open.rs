@@ -22,6 +22,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 /// Where a ledger is and whose it is.
 #[derive(Clone, Debug)]
@@ -171,6 +173,10 @@ pub fn open(
     Ok(Opened { writer, lock, verifier_key, redaction_key, first_entries })
 }
 
+/// How long another's lock is waited for, 1 s in all: a process that was killed holds it until the kernel has taken it down.
+pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(10);
+pub(super) const LOCK_PAUSES_MAX: usize = 100;
+
 /// Makes the folder where it is missing, and takes the one lock on it.
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let io = |step| move |source| OpenError::Io { dir: dir.to_path_buf(), step, source };
@@ -186,11 +192,14 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     }
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("LOCK"));
     let lock = lock.map_err(io("the LOCK file cannot be opened"))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(dir.to_path_buf())),
-        Err(TryLockError::Error(source)) => Err(io("the LOCK file cannot be locked")(source)),
+    for _ in 0..LOCK_PAUSES_MAX {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(source)) => return Err(io("the LOCK file cannot be locked")(source)),
+        }
     }
+    Err(OpenError::Locked(dir.to_path_buf()))
 }
 
 /// A damaged head file tells nothing, and is no reason not to start: the segments are the truth.

@@ -8,8 +8,10 @@ use super::frame::{u32_at, u64_at};
 use super::fsck::Rows;
 use super::head::Head;
 use super::index::{self, Store, StoreError};
+use super::open::{LOCK_PAUSE, LOCK_PAUSES_MAX};
 use super::row::Row;
 use std::fs::{self, File};
+use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
@@ -35,17 +37,33 @@ impl SledStore {
     /// Opens the tables in `dir`; they are made where they are missing.
     pub fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         remove_unfinished_snapshots(dir).map_err(|error| StoreError(error.to_string()))?;
-        let dir = dir.to_path_buf();
+        let config = sled::Config::default()
+            .path(dir)
+            .cache_capacity(cache_bytes)
+            .segment_size(SLED_SEGMENT_BYTES)
+            .flush_every_ms(None);
+        let mut pauses = iter::repeat_n(LOCK_PAUSE, LOCK_PAUSES_MAX);
+        let db = open_when_unlocked(&config, || pauses.next().map(thread::sleep).is_some())?;
         guard(move || {
-            let db = sled::Config::default()
-                .path(&dir)
-                .cache_capacity(cache_bytes)
-                .segment_size(SLED_SEGMENT_BYTES)
-                .flush_every_ms(None)
-                .open()?;
             let (rows, meta) = (db.open_tree("rows")?, db.open_tree("meta")?);
-            Ok(Self { dir, db, rows, meta })
+            Ok(Self { dir: dir.to_path_buf(), db, rows, meta })
         })
+    }
+}
+
+/// Opens sled once nobody else holds the lock of its file; `pause` waits a little and says whether to try again.
+///
+/// The ledger's own lock keeps other sidecars away, so a holder is a remnant that is about to go: a store just closed in this process, whose
+/// descriptor a child that is being started still has. Tables must not be taken for damaged because of it.
+fn open_when_unlocked(
+    config: &sled::Config,
+    mut pause: impl FnMut() -> bool,
+) -> Result<sled::Db, StoreError> {
+    loop {
+        match guard(|| config.open()) {
+            Err(StoreError(error)) if error.contains("could not acquire lock") && pause() => {}
+            result => return result,
+        }
     }
 }
 
@@ -227,6 +245,19 @@ mod tests {
             })
             .unwrap();
         assert_eq!(seen, [0, 1, 300], "ascending by index");
+    }
+
+    #[test]
+    fn a_lock_that_is_about_to_go_is_waited_for_and_another_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(SledStore::open(dir.path(), 1 << 20).unwrap());
+        let config = sled::Config::default().path(dir.path()).segment_size(SLED_SEGMENT_BYTES);
+        let holder = File::open(dir.path().join("db")).unwrap();
+        holder.lock().unwrap();
+        assert!(open_when_unlocked(&config, || false).is_err());
+        let mut holder = Some(holder);
+        open_when_unlocked(&config, || holder.take().is_some()).expect("opens once the lock is gone");
+        assert!(holder.is_none(), "the lock was held at the first try");
     }
 
     #[test]
