@@ -44,12 +44,23 @@ pub(crate) struct Bounds {
     pub(crate) memory_kib: u64,
     /// Bytes of the ledger for each byte of the attack that the sidecar has taken.
     pub(crate) ledger_bytes_per_byte: f64,
+    /// The ledger is in memory, so that a call waits for its turns alone and not for a disk.
+    pub(crate) in_memory: bool,
 }
 
 impl Bounds {
     /// One attacker with all the bytes that it can send, as most attacks are; no memory to speak of, and as many bytes of the ledger as of the attack.
-    pub(crate) const ONE: Self =
-        Self { attackers: 1, bytes: u64::MAX, memory_kib: 32 * 1024, ledger_bytes_per_byte: 1.0 };
+    pub(crate) const ONE: Self = Self {
+        attackers: 1,
+        bytes: u64::MAX,
+        memory_kib: 32 * 1024,
+        ledger_bytes_per_byte: 1.0,
+        in_memory: false,
+    };
+
+    fn folder(&self) -> &'static Path {
+        Path::new(if self.in_memory { "/dev/shm" } else { env!("CARGO_TARGET_TMPDIR") })
+    }
 }
 
 /// What the attackers are given, and what they say.
@@ -190,7 +201,7 @@ pub(crate) fn besiege(
     attack: impl Fn(&Arc<Attack>) + Send + Sync + 'static,
 ) -> Aftermath {
     let &Bounds { attackers, bytes: attack_bytes, .. } = bounds;
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let folder = tempfile::tempdir_in(bounds.folder()).unwrap();
     let mut sidecar = builder.ledger_dir(&folder.path().join("ledger")).start();
     let runtime = runtime();
     let content = message(b"genuine");

@@ -118,7 +118,8 @@ fn a_dripping_flood_of_stray_frames() {
 fn a_flood_without_waits_leaves_the_thread_to_others() {
     const BYTES_PER_CALL_MAX: u64 = 16 << 20;
     let upstream = Upstream::start();
-    let bounds = Bounds { ledger_bytes_per_byte: 0.1, bytes: 40 * BYTES_PER_CALL_MAX, ..Bounds::ONE };
+    let bytes = 40 * BYTES_PER_CALL_MAX;
+    let bounds = Bounds { ledger_bytes_per_byte: 0.1, bytes, in_memory: true, ..Bounds::ONE };
     let frame = frames::rst_stream(7, code::CANCEL).repeat(1_000);
     let after = besiege("a flood without waits", builder(upstream.addr), &bounds, move |attack| {
         let Some(socket) = attack.connect_http2() else { return };
