@@ -105,8 +105,13 @@ fn client_hello_without_end(record_bytes: usize) -> Vec<u8> {
 fn connections_that_come_and_go() {
     let upstream = Upstream::start();
     // Two entries for nine bytes, and less than 100 KiB for a connection. Those who come too fast are turned away.
-    let bounds =
-        Bounds { attackers: 2, bytes: 64 * 1024, memory_kib: 64 * 1024, ledger_bytes_per_byte: 60.0 };
+    let bounds = Bounds {
+        attackers: 2,
+        bytes: 64 * 1024,
+        memory_kib: 64 * 1024,
+        ledger_bytes_per_byte: 60.0,
+        ..Bounds::ONE
+    };
     let builder = builder(upstream.addr).set("limits", "connections_max", "500");
     besiege("connections that come and go", builder, &bounds, |attack| {
         if let Some(socket) = attack.connect_http2() {

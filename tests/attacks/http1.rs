@@ -70,7 +70,13 @@ fn requests_without_a_wait() {
 #[test]
 fn requests_of_the_deaf() {
     let upstream = Upstream::start();
-    let bounds = Bounds { attackers: 4, bytes: 8 << 20, ledger_bytes_per_byte: 24.0, memory_kib: 64 * 1024 };
+    let bounds = Bounds {
+        attackers: 4,
+        bytes: 8 << 20,
+        ledger_bytes_per_byte: 24.0,
+        memory_kib: 64 * 1024,
+        ..Bounds::ONE
+    };
     besiege("deaf requests", builder(upstream.addr), &bounds, |attack| {
         let Some(socket) = attack.connect_deaf() else { return };
         while attack.send(&socket, &b"GET /attack HTTP/1.1\r\n\r\n".repeat(500)) {}

@@ -182,7 +182,7 @@ fn slow_readers() {
         attackers: 4,
         memory_kib: 4 * 4 * 1024 + 32 * 1024,
         ledger_bytes_per_byte: 8.0,
-        ..Bounds::ONE
+        ..Bounds::ONE..Bounds::ONE
     };
     besiege("slow readers", builder(upstream.addr), &bounds, |attack| {
         let Some(socket) = attack.connect_deaf() else { return };
@@ -207,7 +207,13 @@ fn slow_readers() {
 fn zero_windows() {
     let server = EchoServer::start();
     // Ten thousand calls may be open on each connection (limits.streams_max), at about a KiB.
-    let bounds = Bounds { attackers: 4, memory_kib: 64 * 1024, ledger_bytes_per_byte: 20.0, bytes: 4 << 20 };
+    let bounds = Bounds {
+        attackers: 4,
+        memory_kib: 64 * 1024,
+        ledger_bytes_per_byte: 20.0,
+        bytes: 4 << 20,
+        ..Bounds::ONE
+    };
     besiege("zero windows", builder(server.addr), &bounds, |attack| {
         calls(attack, &head(), |stream| {
             let opening =
