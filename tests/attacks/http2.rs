@@ -182,7 +182,7 @@ fn slow_readers() {
         attackers: 4,
         memory_kib: 4 * 4 * 1024 + 32 * 1024,
         ledger_bytes_per_byte: 8.0,
-        ..Bounds::ONE..Bounds::ONE
+        ..Bounds::ONE
     };
     besiege("slow readers", builder(upstream.addr), &bounds, |attack| {
         let Some(socket) = attack.connect_deaf() else { return };
@@ -236,6 +236,7 @@ fn large_frames_that_do_not_end() {
         memory_kib: 4 * 17 * 1024 + 32 * 1024,
         bytes: 4 * FRAME_BYTES as u64 - 4,
         ledger_bytes_per_byte: 1.1,
+        ..Bounds::ONE
     };
     besiege("large frames", builder(upstream.addr), &bounds, |attack| {
         let frame = frames::data(1, flag::NONE, &vec![b'l'; FRAME_BYTES]);
