@@ -77,9 +77,9 @@ SCHEMA_TEXT = {
     "Event": """1 enum type, 2 HeaderBlock header, 3 MessageSegment message, 4 varint code, 5 enum side,
         6 string note, 7 varint promised_stream""",
     "HeaderBlock": "1 Field* fields, 2 varint beside_length, 3 bytes beside_sha256, 4 string malformed",
-    "Field": "1 bytes name, 2 bytes value, 3 bytes keyed_digest, 4 bool never_indexed",
+    "Field": "1 bytes name, 2 bytes value, 3 bytes keyed_digest, 4 bool never_indexed, 5 varint known",
     "MessageSegment": """1 varint message, 2 bytes prefix, 3 varint offset, 4 varint length, 5 bytes sha256,
-        6 bool end, 7 bool stored, 8 varint frames""",
+        6 bool end, 7 bool stored, 8 varint frames, 9 bool whole""",
     "Gap": """1 string reason, 2 fixed64 from, 3 fixed64 to, 4 bool forwarded, 5 varint forwarded_submissions,
         6 varint forwarded_bytes, 7 varint refused_submissions""",
     "Damage": "1 string reason, 2 varint first_index, 3 varint end_index, 4 string segment, 5 varint offset",
@@ -606,6 +606,17 @@ def contradictions(entry):
             yield f"call {calls.get('call', b'').hex()}: event {number} {wrong}"
 
 
+def spell_out(entry):
+    """Section 10, as far as a verifier needs it: what `whole` stands for."""
+    for event in entry.get("call_events", {}).get("events", []):
+        segment = event.get("message", {})
+        if segment.get("whole", False):
+            length = segment.get("length", 0)
+            if length < 1 << 32:
+                segment["prefix"] = b"\0" + length.to_bytes(4, "big")
+            segment.update(end=True, frames=1)
+
+
 def wrong_in_connection_event(event):
     kind = event.get("type", 0)
     if kind == PROTOCOL and event.get("protocol", 0) == 0:
@@ -962,6 +973,7 @@ class Verifier:
         except Undecodable as error:
             self.gap()
             return fault("entry-encoding", f"the entry does not decode: {error}")
+        spell_out(entry)
         self.newest_body = next((body for body in BODIES if body in entry), None)
         if entry.get("index", 0) != index:
             fault("entry-index", f"the entry says index {entry.get('index', 0)}, expected {index}")

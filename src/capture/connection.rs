@@ -4,12 +4,11 @@ use super::evidence::{Evidence, sender_name};
 use super::stream::{Stream, protocol_over_http2};
 use super::{Direction, Ending, Failure, Ids, Limits, Milestone, Observed, Policy, Subject};
 use crate::counters::Counters;
-use crate::entry::Submission;
+use crate::entry::{Submission, encode_fields};
 use crate::generated::v1::{self, EventType, connection_event::Type as ConnectionEventType};
 use crate::http2::hpack::{FIELD_OVERHEAD_BYTES, TABLE_BYTES_MAX};
 use crate::http2::{Field, Malformed, Unit, UnitBody, UnitError, UnitLimits, UnitReader, code, frame};
 use bytes::Bytes;
-use prost::Message as _;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -203,10 +202,12 @@ impl Connection {
         match unit.body {
             UnitBody::Data { data, end_stream, .. } => self.data(direction, id, &data, end_stream),
             UnitBody::Headers { fields, end_stream, malformed } => {
-                return self.headers(direction, id, fields, end_stream, malformed);
+                let result = self.headers(direction, id, &fields, end_stream, malformed);
+                self.side(direction).reader.take_back(fields);
+                return result;
             }
             UnitBody::PushPromise { promised, fields, malformed } => {
-                self.push_promise(direction, id, promised, fields, malformed);
+                self.push_promise(direction, id, promised, &fields, malformed);
             }
             UnitBody::Reset { code } => self.reset(direction, id, code),
             UnitBody::Settings { params } => return self.settings(direction, &params),
@@ -230,18 +231,18 @@ impl Connection {
         &mut self,
         direction: Direction,
         id: u32,
-        fields: Vec<Field>,
+        fields: &[Field],
         end_stream: bool,
         malformed: Option<Malformed>,
     ) -> Result<(), Failure> {
         // A lower number than any before is a stream that was skipped, and closed by that (RFC 9113 section 5.1.1).
         let is_new = direction == Direction::ClientToServer && id % 2 == 1 && id > self.highest_opened;
         if is_new {
-            self.begin_call(id, &fields)?;
+            self.begin_call(id, fields)?;
         }
         let Some(stream) = self.streams.get_mut(&id) else {
             let why = "a header block on a stream that is not open";
-            self.stray_block(direction, id, frame::kind::HEADERS, why, fields, malformed);
+            self.stray_block(direction, id, frame::kind::HEADERS, why, fields);
             return Ok(());
         };
         stream.headers(direction, fields, end_stream, malformed, &mut self.evidence);
@@ -286,7 +287,7 @@ impl Connection {
         direction: Direction,
         id: u32,
         promised: u32,
-        fields: Vec<Field>,
+        fields: &[Field],
         malformed: Option<Malformed>,
     ) {
         // Only servers promise (RFC 9113 section 8.4), and what a client invents is no call of the server's.
@@ -295,8 +296,8 @@ impl Connection {
         let begins = is_servers && is_free && self.streams.len() < self.limits.streams_max;
         if begins {
             // The promised response is a call of its own, whose request is the promise.
-            let mut pushed = Stream::new(promised, self.ids.call(), protocol_over_http2(&fields));
-            pushed.promised(fields.clone(), malformed, &mut self.evidence);
+            let mut pushed = Stream::new(promised, self.ids.call(), protocol_over_http2(fields));
+            pushed.promised(fields, malformed, &mut self.evidence);
             self.streams.insert(promised, pushed);
             self.evidence.call_begins();
         }
@@ -307,7 +308,7 @@ impl Connection {
             _ if begins => {}
             _ => {
                 let why = "a promise that no open stream carries";
-                self.stray_block(direction, id, frame::kind::PUSH_PROMISE, why, fields, malformed);
+                self.stray_block(direction, id, frame::kind::PUSH_PROMISE, why, fields);
             }
         }
     }
@@ -438,13 +439,11 @@ impl Connection {
         stream: u32,
         kind: u8,
         why: &'static str,
-        fields: Vec<Field>,
-        malformed: Option<Malformed>,
+        fields: &[Field],
     ) {
-        let (block, beside) =
-            self.evidence.policy.redactor.block(fields, malformed.map_or("", Malformed::as_str));
-        let payload = beside.unwrap_or_else(|| v1::FieldList { fields: block.fields }.encode_to_vec().into());
-        self.stray(direction, stream, kind, 0, why, payload);
+        let redactor = &self.evidence.policy.redactor;
+        let payload = encode_fields(fields.iter().map(|field| redactor.field(field)));
+        self.stray(direction, stream, kind, 0, why, payload.into());
     }
 
     fn stray_event(

@@ -79,7 +79,8 @@ struct Sum {
 
 impl Evidence {
     pub(super) fn new(subject: Subject, policy: Policy, counters: Arc<Counters>) -> Self {
-        Self { policy, counters, drafts: Drafts::new(subject), repeats: Vec::new(), calls: 0 }
+        let level = policy.level;
+        Self { policy, counters, drafts: Drafts::new(subject, level), repeats: Vec::new(), calls: 0 }
     }
 
     /// The connection's id in the ledger.
@@ -199,7 +200,7 @@ impl Evidence {
         now_unix_nanos: u64,
     ) -> Submission {
         self.push_sums(direction, false);
-        Submission { entries: self.drafts.finish(direction, &self.policy, now_unix_nanos), wire_bytes }
+        Submission { entries: self.drafts.finish(direction, now_unix_nanos), wire_bytes }
     }
 
     /// The connection's last evidence, its own end behind everything else.
@@ -207,7 +208,7 @@ impl Evidence {
         let mut submission = self.finish(ending.direction(), 0, now_unix_nanos);
         for direction in [Direction::ClientToServer, Direction::ServerToClient] {
             self.push_sums(direction, true);
-            submission.entries.extend(self.drafts.finish(direction, &self.policy, now_unix_nanos));
+            submission.entries.extend(self.drafts.finish(direction, now_unix_nanos));
         }
         submission.entries.push(PendingEntry::new(&Body::ConnectionClosed(v1::ConnectionClosed {
             connection: self.connection(),

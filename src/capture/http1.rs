@@ -167,7 +167,7 @@ impl Http1 {
                     self.milestones.push(Milestone::Responded(number));
                 }
                 self.with_call(direction, number, ends, |stream, evidence| {
-                    stream.headers(direction, response_fields(*head), ends, None, evidence);
+                    stream.headers(direction, &response_fields(*head), ends, None, evidence);
                 });
             }
             Part::Data { number, range, ends } => self.data(direction, number, &chunk.slice(range), ends),
@@ -177,7 +177,7 @@ impl Http1 {
             }
             Part::End { number, trailers } => {
                 self.with_call(direction, number, true, |stream, evidence| {
-                    stream.headers(direction, trailers, true, None, evidence);
+                    stream.headers(direction, &trailers, true, None, evidence);
                 });
             }
             Part::Cut { number } => self.cut(direction, number, &Fault::Cut),
@@ -204,7 +204,7 @@ impl Http1 {
         self.evidence.call_begins();
         self.milestones.push(Milestone::Opened { stream: number, is_grpc: false });
         self.with_call(direction, number, ends, |stream, evidence| {
-            stream.headers(direction, request_fields(head), ends, None, evidence);
+            stream.headers(direction, &request_fields(head), ends, None, evidence);
         });
         Ok(())
     }

@@ -3,16 +3,10 @@
 //! A secret's value is never stored, at no level; a keyed digest stands in its place, so that equal secrets can be found by whoever has the key, and by nobody else.
 
 use super::{Direction, Level};
-use crate::generated::v1;
+use crate::entry::FieldRef;
 use crate::http2::Field;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use prost::Message as _;
-use sha2::{Digest as _, Sha256};
-
-use bytes::Bytes;
-
-/// An encoded field list above this many bytes stands beside the entry, so that entries stay far below their bound.
-const INLINE_FIELDS_BYTES_MAX: usize = 8 * 1024;
+use sha2::Sha256;
 
 /// What is kept.
 #[derive(Clone)]
@@ -51,33 +45,15 @@ impl Redactor {
         Self { mac: Hmac::new_from_slice(key).expect("HMAC takes keys of any length") }
     }
 
-    fn field(&self, field: Field) -> v1::Field {
+    /// A field for the record.
+    pub(super) fn field<'a>(&self, field: &'a Field) -> FieldRef<'a> {
         let Field { name, value, never_indexed } = field;
-        if is_secret(&name) {
-            let digest = self.mac.clone().chain_update(&value).finalize().into_bytes();
-            return v1::Field {
-                name,
-                value: Bytes::new(),
-                keyed_digest: Bytes::copy_from_slice(&digest),
-                never_indexed,
-            };
+        let never_indexed = *never_indexed;
+        if is_secret(name) {
+            let digest = self.mac.clone().chain_update(value).finalize().into_bytes();
+            return FieldRef { name, value: &[], keyed_digest: Some(digest.into()), never_indexed };
         }
-        v1::Field { name, value, keyed_digest: Bytes::new(), never_indexed }
-    }
-
-    /// A header block for the record, and its payload where the list is too long for an entry.
-    pub(super) fn block(&self, fields: Vec<Field>, malformed: &str) -> (v1::HeaderBlock, Option<Bytes>) {
-        let fields = fields.into_iter().map(|field| self.field(field)).collect();
-        let list = v1::FieldList { fields };
-        let malformed = malformed.to_owned();
-        let length = list.encoded_len();
-        if length <= INLINE_FIELDS_BYTES_MAX {
-            return (v1::HeaderBlock { fields: list.fields, malformed, ..Default::default() }, None);
-        }
-        let encoded = Bytes::from(list.encode_to_vec());
-        let beside_sha256 = Bytes::copy_from_slice(&Sha256::digest(&encoded));
-        let beside_length = length as u64;
-        (v1::HeaderBlock { fields: Vec::new(), beside_length, beside_sha256, malformed }, Some(encoded))
+        FieldRef { name, value, keyed_digest: None, never_indexed }
     }
 }
 
@@ -94,6 +70,7 @@ fn is_secret(name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
 
     #[test]
     fn credentials_are_known_by_name_in_any_case() {
@@ -119,23 +96,10 @@ mod tests {
             value: Bytes::from_static(b"Bearer s3cret"),
             never_indexed: true,
         };
-        let one = Redactor::new(&[1; 32]).field(field.clone());
-        assert_eq!((one.value.len(), one.keyed_digest.len(), one.never_indexed), (0, 32, true));
-        assert_eq!(one, Redactor::new(&[1; 32]).field(field.clone()), "equal secrets have equal digests");
-        assert_ne!(one, Redactor::new(&[2; 32]).field(field));
-    }
-
-    #[test]
-    fn a_long_list_stands_beside_the_entry_under_its_digest() {
-        let field = Field {
-            name: Bytes::from_static(b"x-big"),
-            value: Bytes::from(vec![b'v'; 60_000]),
-            never_indexed: false,
-        };
-        let (block, beside) = Redactor::new(&[0; 32]).block(vec![field], "");
-        let beside = beside.unwrap();
-        assert_eq!(block.beside_length, beside.len() as u64);
-        assert_eq!(block.beside_sha256[..], Sha256::digest(&beside)[..]);
-        assert_eq!(v1::FieldList::decode(beside).unwrap().fields[0].value.len(), 60_000);
+        let redactors = [1, 1, 2].map(|key| Redactor::new(&[key; 32]));
+        let [one, same, other] = [0, 1, 2].map(|number| redactors[number].field(&field));
+        assert_eq!((one.value.len(), one.keyed_digest.is_some(), one.never_indexed), (0, true, true));
+        assert_eq!(one.keyed_digest, same.keyed_digest, "equal secrets have equal digests");
+        assert_ne!(one.keyed_digest, other.keyed_digest);
     }
 }

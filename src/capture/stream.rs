@@ -10,6 +10,7 @@ use super::draft::{CallDraft, DraftPlace, Drafts};
 use super::evidence::Evidence;
 use super::ids::CallId;
 use super::{Direction, Side, sender};
+use crate::entry::Segment;
 use crate::generated::v1::{self, EventType, Protocol};
 use crate::grpc::{self, MessageParser};
 use crate::http2::{Field, Malformed, code};
@@ -41,8 +42,8 @@ struct Half {
     /// Over the open message, up to now.
     digest: Sha256,
     place: DraftPlace,
-    /// The newest event of the draft is a segment that may still grow.
-    segment_open: bool,
+    /// The newest event of the draft, where it is a segment that may still grow: its digest is known when it ends.
+    segment: Option<Segment>,
 }
 
 /// What a request over HTTP/2 asks for, by its content type.
@@ -85,7 +86,7 @@ impl Stream {
     /// The call that a PUSH_PROMISE begins: its request is the promise, which the server has sent.
     pub(super) fn promised(
         &mut self,
-        fields: Vec<Field>,
+        fields: &[Field],
         malformed: Option<Malformed>,
         evidence: &mut Evidence,
     ) {
@@ -108,12 +109,12 @@ impl Stream {
     pub(super) fn headers(
         &mut self,
         direction: Direction,
-        fields: Vec<Field>,
+        fields: &[Field],
         end_stream: bool,
         malformed: Option<Malformed>,
         evidence: &mut Evidence,
     ) {
-        let kind = self.header_type(direction, &fields, end_stream);
+        let kind = self.header_type(direction, fields, end_stream);
         // A gRPC server that ends its side by headers has sent its trailers, whether or not anything came before.
         let says_its_end = matches!(kind, EventType::ServerTrailer | EventType::ClientTrailer);
         if says_its_end {
@@ -148,30 +149,32 @@ impl Stream {
         &mut self,
         direction: Direction,
         kind: EventType,
-        fields: Vec<Field>,
+        fields: &[Field],
         malformed: Option<Malformed>,
         evidence: &mut Evidence,
     ) {
-        if evidence.policy.keeps_events() {
-            self.push_headers(direction, kind, fields, malformed, evidence);
+        let (is_kept, malformed) = (evidence.policy.keeps_events(), malformed.map_or("", Malformed::as_str));
+        if is_kept {
+            self.push_headers(direction, kind, 0, fields.iter(), malformed, evidence);
         } else if kind == EventType::ClientHeader {
-            let path = fields.into_iter().filter(|field| field.name.as_ref() == b":path").collect();
-            self.push_headers(direction, kind, path, None, evidence);
+            let path = fields.iter().filter(|field| field.name.as_ref() == b":path");
+            self.push_headers(direction, kind, 0, path, "", evidence);
         }
     }
 
-    fn push_headers(
+    fn push_headers<'f>(
         &mut self,
         direction: Direction,
         kind: EventType,
-        fields: Vec<Field>,
-        malformed: Option<Malformed>,
+        promised_stream: u32,
+        fields: impl Iterator<Item = &'f Field>,
+        malformed: &str,
         evidence: &mut Evidence,
     ) {
-        let (header, beside) =
-            evidence.policy.redactor.block(fields, malformed.map_or("", Malformed::as_str));
-        let event = v1::Event { r#type: kind.into(), header: Some(header), ..Default::default() };
-        if let Some(draft) = self.push(direction, event, &mut evidence.drafts) {
+        let redactor = &evidence.policy.redactor;
+        if let Some(draft) = self.next_event(direction, &mut evidence.drafts) {
+            let fields = fields.map(|field| redactor.field(field));
+            let beside = draft.body.push_header(kind, promised_stream, fields, malformed);
             draft.add_payload(beside.unwrap_or_default());
         }
     }
@@ -187,7 +190,7 @@ impl Stream {
         evidence.counters.message_bytes.add(data.len() as u64);
         let half = self.half(direction);
         if let Some(mut parser) = half.parser.take() {
-            parser.feed(data, &mut |piece| self.segment(direction, &piece, evidence));
+            parser.feed(data, &mut |piece| self.segment(direction, data, &piece, evidence));
             self.half(direction).parser = Some(parser);
         } else if !data.is_empty() {
             self.body(direction, data, end_stream, evidence);
@@ -204,8 +207,8 @@ impl Stream {
         let half = self.half(direction);
         let offset = half.body_bytes;
         half.body_bytes += data.len() as u64;
-        let piece = grpc::Piece { message: 0, prefix: Bytes::new(), offset, data: data.clone(), end };
-        self.segment(direction, &piece, evidence);
+        let piece = grpc::Piece { message: 0, prefix: 0..0, offset, data: 0..data.len(), end };
+        self.segment(direction, data, &piece, evidence);
     }
 
     /// The end of an HTTP body that shows only behind its last byte.
@@ -216,36 +219,28 @@ impl Stream {
         }
     }
 
-    /// Records a piece of a message: as more of the open segment where it continues it in this read, else as a segment of its own.
-    fn segment(&mut self, direction: Direction, piece: &grpc::Piece, evidence: &mut Evidence) {
+    /// Records a piece of a message, whose bytes stand in `frame`: as more of the open segment where it continues it in this read, else as a segment of its own.
+    fn segment(&mut self, direction: Direction, frame: &Bytes, piece: &grpc::Piece, evidence: &mut Evidence) {
         evidence.counters.messages.add(u64::from(piece.end));
         if !evidence.policy.keeps_events() {
             return;
         }
         let stored = evidence.policy.keeps_bytes(direction);
+        let drafts = &mut evidence.drafts;
+        let growing = self.half(direction).segment.as_mut();
+        match growing.filter(|segment| segment.message == piece.message) {
+            Some(segment) => grow(segment, frame, piece),
+            None => self.begin_segment(direction, frame, piece, stored, drafts),
+        }
         let half = self.half(direction);
-        let open = if half.segment_open { evidence.drafts.open(half.place) } else { None };
-        let continued = open.and_then(|draft| {
-            let segment = draft.events.last_mut()?.message.as_mut()?;
-            if segment.message != piece.message || segment.end {
-                return None;
+        if stored && !piece.data.is_empty() {
+            half.digest.update(&frame[piece.data.clone()]);
+            if let Some(draft) = drafts.at(half.place) {
+                draft.add_payload(frame.slice(piece.data.clone()));
             }
-            grow(segment, piece);
-            draft.add_payload(if stored { piece.data.clone() } else { Bytes::new() });
-            Some(())
-        });
-        if continued.is_none() {
-            // The digest of the segment that was open ends before this piece.
-            self.close_segment(direction, &mut evidence.drafts);
-        }
-        if stored {
-            self.half(direction).digest.update(&piece.data);
-        }
-        if continued.is_none() {
-            self.begin_segment(direction, piece, stored, &mut evidence.drafts);
         }
         if piece.end {
-            self.close_segment(direction, &mut evidence.drafts);
+            self.close_segment(direction, drafts);
             self.half(direction).digest = Sha256::new();
         }
     }
@@ -253,44 +248,29 @@ impl Stream {
     fn begin_segment(
         &mut self,
         direction: Direction,
+        frame: &[u8],
         piece: &grpc::Piece,
         stored: bool,
         drafts: &mut Drafts,
     ) {
-        let segment = v1::MessageSegment {
-            message: piece.message,
-            prefix: piece.prefix.clone(),
-            offset: piece.offset,
-            length: piece.data.len() as u64,
-            sha256: Bytes::new(),
-            end: piece.end,
-            stored,
-            frames: 1,
-        };
-        let kind = match direction {
-            Direction::ServerToClient => EventType::ServerMessage,
-            _ => EventType::ClientMessage,
-        };
-        let event = v1::Event { r#type: kind.into(), message: Some(segment), ..Default::default() };
-        if let Some(draft) = self.push(direction, event, drafts) {
-            draft.add_payload(if stored { piece.data.clone() } else { Bytes::new() });
-        }
-        self.half(direction).segment_open = true;
+        let _ = self.next_event(direction, drafts);
+        let (message, offset) = (piece.message, piece.offset);
+        let mut segment = Segment { message, offset, stored, ..Segment::default() };
+        grow(&mut segment, frame, piece);
+        self.half(direction).segment = Some(segment);
     }
 
     /// Ends the growth of the newest segment, if there is one: from here on its digest is known.
     pub(super) fn close_segment(&mut self, direction: Direction, drafts: &mut Drafts) {
+        let kind = match direction {
+            Direction::ServerToClient => EventType::ServerMessage,
+            _ => EventType::ClientMessage,
+        };
         let half = self.half(direction);
-        if !std::mem::take(&mut half.segment_open) {
-            return;
-        }
-        let digest = &half.digest;
-        let segment = drafts
-            .newest(half.place)
-            .and_then(|event| event.message.as_mut())
-            .filter(|segment| segment.stored);
-        if let Some(segment) = segment {
-            segment.sha256 = Bytes::copy_from_slice(&digest.clone().finalize());
+        let Some(segment) = half.segment.take() else { return };
+        let digest = segment.stored.then(|| half.digest.clone().finalize().into());
+        if let Some(draft) = drafts.at(half.place) {
+            draft.body.push_segment(kind, &segment, digest);
         }
     }
 
@@ -302,11 +282,8 @@ impl Stream {
         let kind = if is_cancel { EventType::Cancel } else { EventType::Reset };
         let side = sender(direction).into();
         if evidence.policy.keeps_events() {
-            self.push(
-                direction,
-                v1::Event { r#type: kind.into(), code, side, ..Default::default() },
-                &mut evidence.drafts,
-            );
+            let event = v1::Event { r#type: kind.into(), code, side, ..Default::default() };
+            self.push(direction, &event, &mut evidence.drafts);
         }
     }
 
@@ -314,21 +291,16 @@ impl Stream {
     pub(super) fn push_promise(
         &mut self,
         promised: u32,
-        fields: Vec<Field>,
+        fields: &[Field],
         malformed: Option<Malformed>,
         evidence: &mut Evidence,
     ) {
         if !evidence.policy.keeps_events() {
             return;
         }
-        let (header, beside) =
-            evidence.policy.redactor.block(fields, malformed.map_or("", Malformed::as_str));
-        let kind = EventType::PushPromise.into();
-        let event =
-            v1::Event { r#type: kind, header: Some(header), promised_stream: promised, ..Default::default() };
-        if let Some(draft) = self.push(Direction::ServerToClient, event, &mut evidence.drafts) {
-            draft.add_payload(beside.unwrap_or_default());
-        }
+        let (direction, kind) = (Direction::ServerToClient, EventType::PushPromise);
+        let malformed = malformed.map_or("", Malformed::as_str);
+        self.push_headers(direction, kind, promised, fields.iter(), malformed, evidence);
     }
 
     /// An event that attestry adds: a local answer, or the connection's end.
@@ -341,11 +313,8 @@ impl Stream {
     ) {
         if evidence.policy.keeps_events() {
             let (side, note) = (Side::Attestry.into(), note.to_owned());
-            self.push(
-                direction,
-                v1::Event { r#type: kind.into(), side, note, ..Default::default() },
-                &mut evidence.drafts,
-            );
+            let event = v1::Event { r#type: kind.into(), side, note, ..Default::default() };
+            self.push(direction, &event, &mut evidence.drafts);
         }
     }
 
@@ -356,29 +325,27 @@ impl Stream {
             _ => EventType::ClientHalfClose,
         };
         if says_so && evidence.policy.keeps_events() {
-            self.push(
-                direction,
-                v1::Event { r#type: kind.into(), ..Default::default() },
-                &mut evidence.drafts,
-            );
+            let event = v1::Event { r#type: kind.into(), ..Default::default() };
+            self.push(direction, &event, &mut evidence.drafts);
         }
     }
 
-    /// Appends an event to this call's draft of this read; begins one where there is none.
-    fn push<'a>(
-        &mut self,
-        direction: Direction,
-        event: v1::Event,
-        drafts: &'a mut Drafts,
-    ) -> Option<&'a mut CallDraft> {
+    fn push(&mut self, direction: Direction, event: &v1::Event, drafts: &mut Drafts) {
+        if let Some(draft) = self.next_event(direction, drafts) {
+            draft.body.push(event);
+        }
+    }
+
+    /// This call's draft of this read, for its next event; begins one where there is none.
+    fn next_event<'a>(&mut self, direction: Direction, drafts: &'a mut Drafts) -> Option<&'a mut CallDraft> {
         self.close_segment(direction, drafts);
         self.sequence += 1;
         let (call, id, protocol, sequence) = (self.call, self.id, self.protocol, self.sequence);
         let half = self.half(direction);
         if drafts.open(half.place).is_none() {
-            half.place = drafts.begin(call, id, protocol, sequence);
+            half.place = drafts.begin(&call, id, direction, protocol, sequence);
         }
-        drafts.push(half.place, event)
+        drafts.at(half.place)
     }
 
     fn half(&mut self, direction: Direction) -> &mut Half {
@@ -389,9 +356,10 @@ impl Stream {
     }
 }
 
-fn grow(segment: &mut v1::MessageSegment, piece: &grpc::Piece) {
-    if !piece.prefix.is_empty() {
-        segment.prefix = [segment.prefix.as_ref(), piece.prefix.as_ref()].concat().into();
+fn grow(segment: &mut Segment, frame: &[u8], piece: &grpc::Piece) {
+    for octet in &frame[piece.prefix.clone()] {
+        segment.prefix[usize::from(segment.prefix_len)] = *octet;
+        segment.prefix_len += 1;
     }
     segment.length += piece.data.len() as u64;
     segment.end = piece.end;

@@ -3,9 +3,15 @@
 //! Pure. An entry's bytes as stored are the leaf that is hashed (docs/ledger-format.md section 2): they are made once, here,
 //! and never re-encoded. What the fields mean is in `proto/attestry/v1/entry.proto`; hashing is `crate::merkle`.
 
+mod call;
+mod fields;
+mod known;
 mod pieces;
 mod port;
+mod wire;
 
+pub use call::{CallBody, CallHead, Segment};
+pub use fields::{FieldRef, decode_fields, encode_fields};
 pub use pieces::{Piece, PieceKind, pieces};
 pub use port::{CommitError, Receipt, Submission};
 
@@ -65,13 +71,32 @@ pub fn seal(index: u64, previous: &Hash, committed_unix_nanos: u64, body: &[u8],
     out.extend_from_slice(body);
 }
 
-/// Decodes an entry. The error says what is wrong with its encoding; the caller knows its place.
+/// Decodes an entry whose body is known, as [`decode_any`] does.
 pub fn decode(bytes: Bytes) -> Result<v1::Entry, EntryError> {
+    let entry = decode_any(bytes)?;
+    if entry.body.is_none() { Err(EntryError::NoBody) } else { Ok(entry) }
+}
+
+/// Decodes an entry, perhaps of a body type that this version does not know: then it is `None`. What was stored in short is spelt out (docs/ledger-format.md section 10).
+/// The error says what is wrong with its encoding; the caller knows its place.
+pub fn decode_any(bytes: Bytes) -> Result<v1::Entry, EntryError> {
     if bytes.is_empty() || bytes.len() > ENTRY_BYTES_MAX {
         return Err(EntryError::Length(bytes.len()));
     }
-    let entry = v1::Entry::decode(bytes)?;
-    if entry.body.is_none() { Err(EntryError::NoBody) } else { Ok(entry) }
+    let mut entry = v1::Entry::decode(bytes)?;
+    if let Some(Body::CallEvents(call)) = &mut entry.body {
+        call.events.iter_mut().for_each(spell_out);
+    }
+    Ok(entry)
+}
+
+fn spell_out(event: &mut v1::Event) {
+    if let Some(header) = &mut event.header {
+        header.fields.iter_mut().for_each(known::spell_out);
+    }
+    if let Some(segment) = &mut event.message {
+        call::spell_out(segment);
+    }
 }
 
 /// Why bytes are no entry.

@@ -446,6 +446,9 @@ pub struct Field {
     /// The encoder asked that the field be never indexed (RFC 7541 section 6.2.3).
     #[prost(bool, tag = "4")]
     pub never_indexed: bool,
+    /// Set instead of name, or of name and value: the number of a row of docs/ledger-format.md section 10.
+    #[prost(uint32, tag = "5")]
+    pub known: u32,
 }
 /// Consecutive bytes of one message in one direction. prefix + data, over all segments in order, are the DATA
 /// bytes of the wire.
@@ -475,6 +478,10 @@ pub struct MessageSegment {
     /// DATA frames that this segment was read from.
     #[prost(uint32, tag = "8")]
     pub frames: u32,
+    /// Set instead of prefix, end and frames when this is a whole message that was not compressed, read from one DATA
+    /// frame: prefix is a zero byte and length as 32 bits, big-endian; end is true; frames is 1.
+    #[prost(bool, tag = "9")]
+    pub whole: bool,
 }
 /// What passed, or was refused, while the ledger could not commit.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -14,6 +14,7 @@ mod payload;
 mod tests;
 
 use std::borrow::Cow;
+use std::mem;
 
 use bytes::Bytes;
 
@@ -134,6 +135,9 @@ pub struct UnitLimits {
 /// table size updates and small lists. Fields themselves take more room decoded than encoded with any sensible encoder.
 pub const BLOCK_SLACK_BYTES: u32 = 1024;
 
+/// Fields whose room is kept for the next block: what calls have, and not what an attack had once.
+const FIELDS_KEPT_MAX: usize = 64;
+
 /// Why a byte stream cannot be read on. The connection has to be ended with [`UnitError::h2_code`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
@@ -242,17 +246,27 @@ pub const SMALL_FRAME_BYTES: usize = 256 + HEADER_LEN;
 pub struct UnitReader {
     hpack: Decoder,
     limits: UnitLimits,
+    /// Room for the next block's fields.
+    fields: Vec<Field>,
 }
 
 impl UnitReader {
     /// A reader at the beginning of a connection, behind the client's preface.
     pub fn new(limits: UnitLimits) -> Self {
-        Self { hpack: Decoder::new(), limits }
+        Self { hpack: Decoder::new(), limits, fields: Vec::new() }
     }
 
     /// Lets frames have so many bytes of payload, if that is more than they might have before.
     pub fn raise_frame_bytes_max(&mut self, octets: u32) {
         self.limits.frame_bytes_max = self.limits.frame_bytes_max.max(octets);
+    }
+
+    /// Takes the fields of a unit back once they are done with: the next block needs no room of its own then.
+    pub fn take_back(&mut self, mut fields: Vec<Field>) {
+        fields.clear();
+        if fields.capacity() <= FIELDS_KEPT_MAX {
+            self.fields = fields;
+        }
     }
 
     /// The decompression state, for its limit.
@@ -350,7 +364,7 @@ impl UnitReader {
         let (payload, continued) = after.split_at_checked(head.length as usize).unwrap_or((after, &[]));
         let (promised, fragment) = strip(head, payload)?;
         let block = join(fragment, continued);
-        let mut fields = Vec::with_capacity(16);
+        let mut fields = mem::take(&mut self.fields);
         let list_bytes_max = self.limits.header_list_bytes_max;
         self.hpack.decode(&block, list_bytes_max as usize, &mut fields).map_err(|error| match error {
             HpackError::ListTooLarge { .. } => {

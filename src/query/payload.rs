@@ -6,7 +6,6 @@
 use crate::entry::{self, Body, PieceKind};
 use crate::generated::v1;
 use bytes::Bytes;
-use prost::Message as _;
 
 /// What stands beside one event.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +44,7 @@ pub(super) fn fields(header: &v1::HeaderBlock, beside: Option<&Bytes>) -> Option
     if header.beside_length == 0 {
         return Some(header.fields.clone());
     }
-    v1::FieldList::decode(beside?.clone()).ok().map(|list| list.fields)
+    entry::decode_fields(beside?.clone()).ok()
 }
 
 /// The value of the first field of that name. Names have no case (RFC 9110 section 5.1), and in HTTP/1 stand as on the

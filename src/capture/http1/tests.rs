@@ -6,7 +6,6 @@ use crate::capture::{Level, Redactor, Side};
 use crate::entry::{self, Body, PieceKind};
 use crate::generated::v1::{self, Protocol, connection_event::Type};
 use crate::http2::UnitLimits;
-use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 const C: Direction = Direction::ClientToServer;
@@ -153,7 +152,7 @@ impl Wire {
             }
             let header = event.header.as_ref().map(|header| {
                 let list = match bytes {
-                    Some(bytes) => v1::FieldList::decode(bytes).unwrap().fields,
+                    Some(bytes) => entry::decode_fields(Bytes::copy_from_slice(bytes)).unwrap(),
                     None => header.fields.clone(),
                 };
                 let field = |field: &v1::Field| {

@@ -5,13 +5,12 @@
 
 use super::claims::contradictions;
 use super::fault::{At, FaultKind, Sink, base64, hex};
-use crate::entry::{ENTRY_BYTES_MAX, PieceKind, pieces};
+use crate::entry::{self, PieceKind, pieces};
 use crate::generated::v1;
 use crate::ledger::frame::{Frame, HEADER_LEN, u32_at};
 use crate::merkle::{Hash, leaf_hash};
 use crate::note::{Checkpoint, Note, VerifierKey};
 use bytes::Bytes;
-use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use v1::entry::Body;
 
@@ -112,13 +111,13 @@ impl Checker<'_> {
 
     fn leaf(&self, at: At, position: u64, stored: Stored) -> Leaf {
         let hash = leaf_hash(&stored.entry);
-        match decode(stored.entry.clone()) {
+        match entry::decode_any(stored.entry.clone()) {
             Ok(entry) => {
                 let payload = self.entry(at, position, &entry, stored);
                 Leaf { hash, entry: Some(entry), payload }
             }
             Err(problem) => {
-                self.sink.entry(at, position, FaultKind::EntryEncoding, 0, problem);
+                self.sink.entry(at, position, FaultKind::EntryEncoding, 0, problem.to_string());
                 Leaf { hash, entry: None, payload: None }
             }
         }
@@ -224,14 +223,6 @@ fn whose(body: Option<&Body>) -> String {
         Some(Body::ConnectionEvents(events)) => format!("connection {:016x}: ", events.connection),
         _ => String::new(),
     }
-}
-
-/// A body type that this version does not know is none of its business: the leaf's bytes are what counts (section 9).
-fn decode(bytes: Bytes) -> Result<v1::Entry, String> {
-    if bytes.is_empty() || bytes.len() > ENTRY_BYTES_MAX {
-        return Err(format!("the entry is {} bytes long, expected 1 to {ENTRY_BYTES_MAX}", bytes.len()));
-    }
-    v1::Entry::decode(bytes).map_err(|error| format!("the entry cannot be decoded: {error}"))
 }
 
 /// One entry as it stands in a frame.

@@ -6,13 +6,13 @@
 use super::Options;
 use super::content::split;
 use super::fault::{FaultKind, Place, Sink};
+use crate::entry;
 use crate::generated::v1;
 use crate::ledger::frame::{u32_at, u64_at};
 use crate::ledger::head;
 use crate::ledger::segment::{self, Found, Segment};
 use crate::merkle::Hash;
 use crate::note::{Checkpoint, NOTE_BYTES_MAX, Note, VerifierKey};
-use prost::Message as _;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -220,7 +220,7 @@ fn opened(ledger: &Path, segments: &[u64]) -> Option<v1::Opened> {
         return None;
     }
     let first = split(&frame).next()?.ok()?;
-    match v1::Entry::decode(first.entry).ok()?.body? {
+    match entry::decode_any(first.entry).ok()?.body? {
         Body::Opened(opened) => Some(opened),
         _ => None,
     }

@@ -6,11 +6,11 @@
 use super::content::{Work, split};
 use super::fault::{At, FaultKind, Place, Sink, hex};
 use super::start::Known;
+use crate::entry;
 use crate::generated::v1;
 use crate::ledger::frame::{Frame, FrameError};
 use crate::ledger::segment::{Found, HEADER_LEN, HeaderError, Segment, file_name};
 use crate::note::{Checkpoint, Note, VerifierKey};
-use prost::Message as _;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -220,7 +220,7 @@ impl<'a, F: FnMut(Work)> Walk<'a, F> {
     /// Whether the last entry of this segment so far says that nothing comes behind it.
     fn newest_is_stopped(&self) -> bool {
         let last = self.newest.as_ref().and_then(|frame| split(frame).map_while(Result::ok).last());
-        let entry = last.and_then(|last| v1::Entry::decode(last.entry).ok());
+        let entry = last.and_then(|last| entry::decode_any(last.entry).ok());
         matches!(entry.and_then(|entry| entry.body), Some(Body::Stopped(_)))
     }
 
@@ -258,7 +258,7 @@ fn about(segment: &Segment, offset: u64) -> String {
     let Ok(Some(frame)) = segment.damaged_at(offset) else { return String::new() };
     let mut calls = BTreeSet::new();
     for stored in split(&frame).map_while(Result::ok) {
-        if let Ok(v1::Entry { body: Some(Body::CallEvents(events)), .. }) = v1::Entry::decode(stored.entry) {
+        if let Ok(v1::Entry { body: Some(Body::CallEvents(events)), .. }) = entry::decode_any(stored.entry) {
             calls.insert(hex(&events.call));
         }
     }
