@@ -224,13 +224,13 @@ fn sample() -> (TempDir, LedgerMaker) {
     ]);
     maker.commit(vec![
         call(1, 3, vec![part(0, MESSAGE, 10, 20)]),
-        call(2, 1, vec![part(0, b"", 0, 0), part(1, b"hello", 0, 5)]),
+        call(2, 1, vec![whole(0, b""), whole(1, b"hello")]),
     ]);
     maker.begin_segment();
     maker.commit(vec![started(), call(1, 4, vec![part(0, MESSAGE, 20, MESSAGE.len())])]);
     maker.commit(vec![
         call(3, 1, vec![part(0, b"broken off", 0, 6), abandoned()]),
-        call(3, 3, vec![part(0, b"new", 0, 3)]),
+        call(3, 3, vec![whole(0, b"new")]),
     ]);
     maker.commit(vec![stopped()]);
     (folder, maker)

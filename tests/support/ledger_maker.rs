@@ -202,6 +202,15 @@ pub fn part(number: u64, message: &[u8], from: usize, to: usize) -> (v1::Event, 
     (event, message[from..to].to_vec())
 }
 
+/// All of a message, stored in short.
+pub fn whole(number: u64, message: &[u8]) -> (v1::Event, Vec<u8>) {
+    let (mut event, payload) = part(number, message, 0, message.len());
+    if let Some(segment) = &mut event.message {
+        (segment.end, segment.whole) = (false, true);
+    }
+    (event, payload)
+}
+
 /// The end of the connection that the call was on.
 pub fn abandoned() -> (v1::Event, Vec<u8>) {
     (v1::Event { r#type: v1::EventType::Abandoned.into(), ..Default::default() }, vec![])
