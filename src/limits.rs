@@ -136,14 +136,22 @@ pub const SEGMENT_FIRST_FILL_BYTES: u64 = 8 * MIB;
 /// A segment whose zeros are used up is left for a prepared one from this size on: smaller ones would only be many.
 pub const SEGMENT_LEFT_EARLY_BYTES: u64 = 4 * MIB;
 
-/// Zeros written at a time while a spare is filled: large enough to be quick, small enough to leave the disk to commits.
-pub const SPARE_WRITE_BYTES: usize = 256 * 1024;
+/// Zeros written at a time while a spare is filled: a piece of 256 KiB costs as much CPU as one of 1 MiB, which keeps a commit waiting for half a
+/// millisecond.
+pub const SPARE_WRITE_BYTES: usize = 1024 * 1024;
+
+/// Bytes of a write past the page cache that are copied to where they can be written from; longer ones are written from where they stand.
+pub const COPIED_WRITE_BYTES_MAX: usize = 32 * 1024;
 
 /// Entries in one group commit: some ten milliseconds of hashing at the most.
 pub const BATCH_ENTRIES_MAX: usize = 16_384;
 
 /// Rows of the lookup tables that wait for sled. Past it they are made from the segments instead, later.
 pub const INDEX_QUEUE_MAX: usize = 65_536;
+
+/// Bytes of a segment of which one frame has a row: a commit of one call makes a frame of some 700 bytes and sled keeps 300 bytes for a row, so a row for
+/// each would be a second log. What is read on the way from a row to its frame takes no longer than the lookup of the row.
+pub const INDEX_ROW_SPACING_BYTES: u64 = 32 * KIB;
 
 /// Time between two batches of rows: how far the lookup tables may be behind.
 pub const INDEX_INTERVAL_MS: u64 = 100;

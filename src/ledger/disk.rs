@@ -3,6 +3,7 @@
 //! Each durable effect says what is safe after it. A returned error means *uncertain*: the caller never writes the same file again as if
 //! nothing had happened. When and why these are called is `writer`'s.
 
+use super::block_file::BlockFile;
 use super::{head, segment};
 use crate::limits::SEGMENT_FIRST_FILL_BYTES;
 use std::fs::{self, File, OpenOptions};
@@ -36,7 +37,8 @@ pub trait SegmentFile: Send {
     /// Bytes of the file: frames that end within it overwrite zeros that are on the disk already.
     fn capacity(&self) -> u64;
 
-    /// Writes `bytes` at `offset`. Nothing is safe yet.
+    /// Writes `bytes` at `offset`; fails if the file became shorter than it was written. Nothing is safe yet. What stands behind the bytes in their last
+    /// block of the disk may be zeros afterwards: a frame has nothing but prepared zeros behind it.
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
     /// fdatasync: all that was written is durable.
@@ -74,9 +76,9 @@ impl Disk for FsDisk {
     fn create_segment(&mut self, first_index: u64, header: &[u8]) -> io::Result<Box<dyn SegmentFile>> {
         let path = self.segment_path(first_index);
         let prepared = self.spare.take();
-        let file = if let Some((file, spare_path)) = prepared {
-            file.write_all_at(header, 0)?;
-            file.sync_data()?;
+        let file = if let Some((mut file, spare_path)) = prepared {
+            file.write_at(header, 0)?;
+            file.file().sync_data()?;
             // Its zeros and its header are durable; a crash before the rename leaves a spare, which no reader takes for a segment.
             fs::rename(spare_path, &path)?;
             file
@@ -100,7 +102,7 @@ impl Disk for FsDisk {
     fn open_segment(&mut self, first_index: u64) -> io::Result<Box<dyn SegmentFile>> {
         let path = self.segment_path(first_index);
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
-        FsSegment::new(path, file)
+        FsSegment::new(path, BlockFile::buffered(file))
     }
 
     fn write_head(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -122,15 +124,15 @@ impl Disk for FsDisk {
 
 /// A segment without a spare at hand: the first of a run, or the disk was too slow or too full to prepare one. Zeros are written ahead up
 /// to `filled`; beyond them the file grows with its frames, which costs each commit more, and nothing else. It gets its name once its header is durable.
-fn create_unprepared(path: &Path, header: &[u8], filled: u64) -> io::Result<File> {
+fn create_unprepared(path: &Path, header: &[u8], filled: u64) -> io::Result<BlockFile> {
     let unnamed = path.with_extension("new");
-    let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&unnamed)?;
-    file.write_all_at(header, 0)?;
-    if let Err(error) = super::spare::fill(&file, header.len() as u64, filled) {
+    let mut file = BlockFile::create(&unnamed)?;
+    if let Err(error) = file.fill(filled) {
         tracing::warn!(%error, segment = %path.display(), "no zeros could be prepared; commits grow the file instead");
-        file.set_len(header.len() as u64)?;
+        file.file().set_len(0)?;
     }
-    file.sync_all()?;
+    file.write_at(header, 0)?;
+    file.file().sync_all()?;
     fs::rename(unnamed, path)?;
     Ok(file)
 }
@@ -138,7 +140,7 @@ fn create_unprepared(path: &Path, header: &[u8], filled: u64) -> io::Result<File
 #[derive(Debug)]
 struct FsSegment {
     path: PathBuf,
-    file: File,
+    file: BlockFile,
     inode: (u64, u64),
     capacity: u64,
     length: u64,
@@ -146,10 +148,14 @@ struct FsSegment {
 
 impl FsSegment {
     #[expect(clippy::new_ret_no_self, reason = "callers know only the trait")]
-    fn new(path: PathBuf, file: File) -> io::Result<Box<dyn SegmentFile>> {
-        let metadata = file.metadata()?;
+    fn new(path: PathBuf, file: BlockFile) -> io::Result<Box<dyn SegmentFile>> {
+        let metadata = file.file().metadata()?;
         let (inode, length) = ((metadata.dev(), metadata.ino()), metadata.len());
         Ok(Box::new(Self { path, file, inode, capacity: length, length }))
+    }
+
+    fn gone(&self, why: &str) -> io::Error {
+        io::Error::other(format!("segment {} {why} while it was in use", self.path.display()))
     }
 }
 
@@ -159,34 +165,35 @@ impl SegmentFile for FsSegment {
     }
 
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)?;
+        // Writing would make a file that others cut as long again as it was, with a hole for what is lost.
+        if self.file.file().metadata()?.len() < self.length {
+            return Err(self.gone("was truncated"));
+        }
+        self.file.write_at(bytes, offset)?;
         self.length = self.length.max(offset + bytes.len() as u64);
         Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.file().sync_data()
     }
 
     fn trim(&mut self, length: u64) -> io::Result<()> {
-        self.file.set_len(length)?;
-        self.file.sync_all()?;
+        self.file.file().set_len(length)?;
+        self.file.file().sync_all()?;
         (self.capacity, self.length) = (length, length);
         Ok(())
     }
 
     fn check(&self) -> io::Result<()> {
-        let gone = |why: &str| {
-            io::Error::other(format!("segment {} {why} while it was in use", self.path.display()))
-        };
         let now = match fs::metadata(&self.path) {
             Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone("was removed")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.gone("was removed")),
             Err(error) => return Err(error),
         };
         if (now.dev(), now.ino()) != self.inode {
-            return Err(gone("was replaced"));
+            return Err(self.gone("was replaced"));
         }
-        if now.len() < self.length { Err(gone("was truncated")) } else { Ok(()) }
+        if now.len() < self.length { Err(self.gone("was truncated")) } else { Ok(()) }
     }
 }

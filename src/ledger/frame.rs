@@ -3,6 +3,7 @@
 //! Pure: bytes in, bytes out. A [`Frame`] is well-formed (marker, lengths, both checksums), which says nothing about its entries, its
 //! root or its signature: those are `fsck`'s. Where frames stand in files is `segment`'s.
 
+use super::placed::Placed;
 use crate::merkle::{CompactRange, Hash};
 use bytes::Bytes;
 
@@ -17,6 +18,9 @@ const TRAILER_LEN: usize = 4;
 
 /// Bytes that stand before each entry in the entries section: its length, and its payload's.
 const ENTRY_PREFIX_LEN: usize = 8;
+
+/// Bytes of payload that are copied and summed in turn: they stay in the first cache.
+const CHECKSUM_PIECE_BYTES: usize = 8 * 1024;
 
 /// Why bytes are no frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -227,19 +231,17 @@ pub struct StoredEntry {
 /// Builds frames, one after another, in one reused buffer.
 #[derive(Debug, Default)]
 pub struct FrameBuilder {
-    buffer: Vec<u8>,
-    payloads: Vec<Bytes>,
+    buffer: Placed,
     header: Option<FrameHeader>,
 }
 
 impl FrameBuilder {
-    /// Begins a frame behind the tree that `range` describes.
-    pub fn begin(&mut self, range: &CompactRange) {
-        self.buffer.clear();
-        self.payloads.clear();
-        self.buffer.resize(HEADER_LEN, 0);
+    /// Begins a frame behind the tree that `range` describes. It is expected to be written at `offset` of a file, and quicker written there.
+    pub fn begin(&mut self, range: &CompactRange, offset: u64) {
+        self.buffer.restart(offset);
+        self.buffer.resize(HEADER_LEN);
         for hash in range.hashes() {
-            self.buffer.extend_from_slice(hash);
+            self.buffer.append(hash);
         }
         self.header = Some(FrameHeader {
             length: 0,
@@ -252,44 +254,60 @@ impl FrameBuilder {
         });
     }
 
-    /// Appends an entry that `encode` writes, and the payload beside it; returns the entry's bytes, for its leaf hash.
-    pub fn push(&mut self, payload: &[Bytes], encode: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
+    /// Appends an entry of at most `entry_bytes_max` that `encode` writes; returns its bytes, for its leaf hash. The `payload_len` bytes beside it are
+    /// given at the end.
+    pub fn push(
+        &mut self,
+        entry_bytes_max: usize,
+        payload_len: usize,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> &[u8] {
         let at = self.buffer.len();
-        self.buffer.resize(at + ENTRY_PREFIX_LEN, 0);
-        encode(&mut self.buffer);
+        self.buffer.append(&[0; ENTRY_PREFIX_LEN]);
+        self.buffer.append_with(entry_bytes_max, encode);
         let entry_at = at + ENTRY_PREFIX_LEN;
         let entry_len = narrow(self.buffer.len() - entry_at);
-        let payload_len = narrow(payload.iter().map(Bytes::len).sum());
-        self.buffer[at..at + 4].copy_from_slice(&entry_len.to_le_bytes());
-        self.buffer[at + 4..entry_at].copy_from_slice(&payload_len.to_le_bytes());
-        self.payloads.extend_from_slice(payload);
+        let payload_len = narrow(payload_len);
         if let Some(header) = &mut self.header {
             header.entry_count += 1;
             header.entries_len += narrow(self.buffer.len() - at);
             header.payload_len += payload_len;
         }
-        &self.buffer[entry_at..]
+        let bytes = &mut self.buffer.as_mut_slice()[at..];
+        bytes[..4].copy_from_slice(&entry_len.to_le_bytes());
+        bytes[4..ENTRY_PREFIX_LEN].copy_from_slice(&payload_len.to_le_bytes());
+        &bytes[ENTRY_PREFIX_LEN..]
     }
 
-    /// Ends the frame with the signed checkpoint of the tree after it.
-    pub fn finish(&mut self, checkpoint: &str) {
+    /// Ends the frame with the payloads, in the order of their entries, and the signed checkpoint of the tree after it.
+    pub fn finish<'a>(&mut self, payloads: impl Iterator<Item = &'a Bytes>, checkpoint: &str) {
         let mut header = self.header.take().expect("finish follows begin");
-        for payload in self.payloads.drain(..) {
-            self.buffer.extend_from_slice(&payload);
-        }
-        self.buffer.extend_from_slice(checkpoint.as_bytes());
+        let payload_at = self.buffer.len();
+        let length = payload_at + header.payload_len as usize + checkpoint.len() + TRAILER_LEN;
+        header.length = narrow(length);
         header.checkpoint_len =
             u16::try_from(checkpoint.len()).expect("a note of one short origin and one signature");
-        header.length = narrow(self.buffer.len() + TRAILER_LEN);
-        self.buffer[..HEADER_LEN].copy_from_slice(&header.encode());
-        let checksum = crc32fast::hash(&self.buffer);
-        self.buffer.extend_from_slice(&checksum.to_le_bytes());
+        self.buffer.as_mut_slice()[..HEADER_LEN].copy_from_slice(&header.encode());
+        self.buffer.reserve(length - payload_at);
+        let mut checksum = crc32fast::Hasher::new();
+        checksum.update(self.buffer.as_slice());
+        for payload in payloads {
+            // Summed while the copy is in the processor's cache.
+            for piece in payload.chunks(CHECKSUM_PIECE_BYTES) {
+                self.buffer.append(piece);
+                checksum.update(piece);
+            }
+        }
+        self.buffer.append(checkpoint.as_bytes());
+        checksum.update(checkpoint.as_bytes());
+        self.buffer.append(&checksum.finalize().to_le_bytes());
+        debug_assert_eq!(self.buffer.len(), length, "the payloads are those whose lengths were given");
     }
 
     /// The finished frame's bytes.
     pub fn bytes(&self) -> &[u8] {
         debug_assert!(self.header.is_none(), "bytes follows finish");
-        &self.buffer
+        self.buffer.as_slice()
     }
 }
 
@@ -320,12 +338,11 @@ mod tests {
             range.push([leaf; 32]);
         }
         let mut builder = FrameBuilder::default();
-        builder.begin(&range);
-        builder.push(&[Bytes::from_static(b"pay"), Bytes::from_static(b"load")], |out| {
-            out.extend_from_slice(b"first");
-        });
-        assert_eq!(builder.push(&[], |out| out.extend_from_slice(b"second")), b"second");
-        builder.finish("note");
+        builder.begin(&range, 64);
+        builder.push(5, 7, |out| out.extend_from_slice(b"first"));
+        assert_eq!(builder.push(6, 0, |out| out.extend_from_slice(b"second")), b"second");
+        let payloads = [Bytes::from_static(b"pay"), Bytes::from_static(b"load")];
+        builder.finish(payloads.iter(), "note");
         Bytes::copy_from_slice(builder.bytes())
     }
 

@@ -8,6 +8,8 @@ use super::disk::Disk;
 use super::health::{Health, OnFailure};
 use super::index::{self, Indexer, OpenStore};
 use super::open::{self, Location, OpenError, Opened};
+use super::patience::Patience;
+use super::queue::{JobSender, Nudge, queue};
 use super::store::SledStore;
 use super::writer::WriteError;
 use crate::clock::Clock;
@@ -18,13 +20,12 @@ use crate::note::VerifierKey;
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
-use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::{Sleep, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::PollSemaphore;
 use tower::Service;
 
@@ -95,7 +96,7 @@ impl Ledger {
             store.map(|store| Indexer::start(dir.clone(), store, open_store, writer.head())).transpose();
         let indexer = indexer.map_err(io("the index thread cannot be started"))?;
         let health = Arc::new(Health::new(options.on_failure, Arc::clone(&counters)));
-        let (jobs, queue) = channel();
+        let (jobs, queue) = queue();
         let committer = Committer {
             writer,
             indexer,
@@ -114,8 +115,17 @@ impl Ledger {
         let thread = thread.map_err(io("the commit thread cannot be started"))?;
         let places = PollSemaphore::new(Arc::new(Semaphore::new(options.queue_max.get())));
         let wait_max = options.commit_wait_max;
-        let handle =
-            LedgerHandle { jobs, places, place: None, place_deadline: None, health, clock, wait_max };
+        let patience = Patience::default();
+        let handle = LedgerHandle {
+            jobs,
+            places,
+            place: None,
+            place_deadline: None,
+            patience,
+            health,
+            clock,
+            wait_max,
+        };
         Ok(Self { handle, verifier_key, redaction_key, thread, stop_reason })
     }
 
@@ -159,12 +169,14 @@ fn stopped(reason: &Mutex<String>, counters: &Counters) -> PendingEntry {
     PendingEntry::new(&Body::Stopped(v1::Stopped { reason, counters }))
 }
 
-/// The commit port of a ledger.
+/// The commit port of a ledger. A handle and its answers belong to one task; another task takes a clone.
 pub struct LedgerHandle {
-    jobs: Sender<Job>,
+    jobs: JobSender,
     places: PollSemaphore,
     place: Option<OwnedSemaphorePermit>,
-    place_deadline: Option<Pin<Box<Sleep>>>,
+    /// How long a place is waited for, while the queue is full.
+    place_deadline: Option<Instant>,
+    patience: Patience,
     health: Arc<Health>,
     clock: Arc<dyn Clock>,
     wait_max: Duration,
@@ -175,15 +187,14 @@ impl LedgerHandle {
     pub fn refusing(&self) -> Option<String> {
         self.health.refusing()
     }
-}
 
-impl LedgerHandle {
     /// Puts a submission into the queue; `None` where nobody serves it any more.
     fn send(&self, submission: Submission, place: Option<OwnedSemaphorePermit>) -> Option<Waiting> {
         let (answer, receipt) = oneshot::channel();
-        self.jobs.send(Job { submission, answer, _place: place }).ok()?;
-        let deadline = Box::pin(sleep(self.wait_max));
-        Some(Waiting { receipt, deadline, clock: Arc::clone(&self.clock), wait_max: self.wait_max })
+        let nudge = self.jobs.send(Job { submission, answer, _place: place })?;
+        let (deadline, patience) = (Instant::now() + self.wait_max, self.patience.clone());
+        let clock = Arc::clone(&self.clock);
+        Some(Waiting { receipt, nudge, was_asked: false, deadline, patience, clock, wait_max: self.wait_max })
     }
 }
 
@@ -192,7 +203,16 @@ impl Clone for LedgerHandle {
     fn clone(&self) -> Self {
         let (jobs, places) = (self.jobs.clone(), self.places.clone());
         let (health, clock) = (Arc::clone(&self.health), Arc::clone(&self.clock));
-        Self { jobs, places, place: None, place_deadline: None, health, clock, wait_max: self.wait_max }
+        Self {
+            jobs,
+            places,
+            place: None,
+            place_deadline: None,
+            patience: Patience::default(),
+            health,
+            clock,
+            wait_max: self.wait_max,
+        }
     }
 }
 
@@ -208,8 +228,8 @@ impl Service<Submission> for LedgerHandle {
                 Poll::Ready(place) => self.place = place,
                 Poll::Pending => {
                     // The queue is full. A ledger that stays so is one that hangs.
-                    let deadline = self.place_deadline.get_or_insert_with(|| Box::pin(sleep(self.wait_max)));
-                    ready!(deadline.as_mut().poll(cx));
+                    let deadline = *self.place_deadline.get_or_insert_with(|| Instant::now() + self.wait_max);
+                    ready!(self.patience.poll_over(deadline, cx));
                     fail_hung(&self.health, self.wait_max, self.clock.as_ref());
                 }
             }
@@ -230,7 +250,7 @@ impl Service<Submission> for LedgerHandle {
     }
 }
 
-/// The answer to one submission.
+/// The answer to one submission, which is committed when this is polled for the second time (it wakes its task for that by itself) or dropped, if not earlier.
 pub struct Commit {
     /// `None` where the ledger was failing already.
     waiting: Option<Waiting>,
@@ -242,7 +262,10 @@ pub struct Commit {
 
 struct Waiting {
     receipt: oneshot::Receiver<Result<Receipt, CommitError>>,
-    deadline: Pin<Box<Sleep>>,
+    nudge: Nudge,
+    was_asked: bool,
+    deadline: Instant,
+    patience: Patience,
     clock: Arc<dyn Clock>,
     wait_max: Duration,
 }
@@ -252,11 +275,17 @@ impl Future for Commit {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { waiting, answered, health, wire_bytes } = &mut *self;
-        if let Some(Waiting { receipt, deadline, clock, wait_max }) = waiting {
+        if let Some(Waiting { receipt, nudge, was_asked, deadline, patience, clock, wait_max }) = waiting {
             if let Poll::Ready(answer) = Pin::new(&mut *receipt).poll(cx) {
                 return Poll::Ready(answer.unwrap_or(Err(CommitError::Closed)));
             }
-            ready!(deadline.as_mut().poll(cx));
+            if nudge.is_owed() && !std::mem::replace(was_asked, true) {
+                // The other tasks that are ready have their turn first, and what they submit goes into the same commit.
+                cx.waker().wake_by_ref();
+            } else {
+                nudge.give();
+            }
+            ready!(patience.poll_over(*deadline, cx));
             // From here on the committer does not answer; if it just has, that counts.
             receipt.close();
             if let Ok(answer) = receipt.try_recv() {

@@ -71,11 +71,16 @@ impl Head {
 
     /// The file's bytes.
     pub fn encode(&self) -> Vec<u8> {
+        self.encode_with_root(&self.range.root())
+    }
+
+    /// The same where the root of `range` is known already.
+    pub(super) fn encode_with_root(&self, root: &Hash) -> Vec<u8> {
         let hashes = self.range.hashes();
-        let mut bytes = Vec::with_capacity(FIXED_LEN + 32 * hashes.len() + 4);
+        let mut bytes = Vec::with_capacity(FIXED_LEN + 32 * hashes.len() + 8 + self.checkpoint.len());
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&self.range.size().to_le_bytes());
-        bytes.extend_from_slice(&self.range.root());
+        bytes.extend_from_slice(root);
         bytes.extend_from_slice(&self.segment.to_le_bytes());
         bytes.extend_from_slice(&self.offset.to_le_bytes());
         bytes.extend_from_slice(&self.last_leaf);

@@ -5,7 +5,7 @@
 
 use super::frame::Frame;
 use super::head::Head;
-use super::row::Row;
+use super::row::{self, Row};
 use super::segment::{self, Found, Segment};
 use crate::limits::{INDEX_FLUSH_INTERVAL_MS, INDEX_INTERVAL_MS, INDEX_QUEUE_MAX};
 use crate::merkle::Hash;
@@ -27,7 +27,7 @@ pub struct StoreError(pub String);
 pub trait Store: Send {
     /// Adds rows, or replaces those of the same first index. Not durable before the next flush.
     fn put(&self, rows: &[Row]) -> Result<(), StoreError>;
-    /// The row of the newest commit.
+    /// The newest row.
     fn last(&self) -> Result<Option<Row>, StoreError>;
     /// The state of the log at the newest flush.
     fn head(&self) -> Result<Option<Head>, StoreError>;
@@ -90,7 +90,8 @@ impl Indexer {
             open,
             head: Arc::clone(&head),
             is_stopping: false,
-            next: None,
+            progress: None,
+            flushed_size: None,
         };
         let thread =
             thread::Builder::new().name("index".into()).spawn(move || worker.run(&queue, &stopped))?;
@@ -120,8 +121,36 @@ struct Worker {
     open: OpenStore,
     head: Arc<Mutex<Head>>,
     is_stopping: bool,
-    /// The index that the tables lack next; unknown until they were asked.
-    next: Option<u64>,
+    /// Unknown until the tables were asked.
+    progress: Option<Progress>,
+    /// Size of the tree whose state was flushed last: an idle ledger is not written to.
+    flushed_size: Option<u64>,
+}
+
+/// How far the tables are.
+#[derive(Clone, Copy)]
+struct Progress {
+    /// The entry that was not looked at yet.
+    next: u64,
+    /// The newest row.
+    last: Option<Row>,
+}
+
+impl Progress {
+    fn of(store: &dyn Store) -> Result<Self, StoreError> {
+        let last = store.last()?;
+        Ok(Self { next: last.map_or(0, |row| row.end_index), last })
+    }
+
+    /// Goes past the frame of `row`; whether that is one of those that have rows.
+    fn pass(&mut self, row: &Row) -> bool {
+        self.next = row.end_index;
+        let is_due = row::is_due(self.last.as_ref().map(Row::position), row.position());
+        if is_due {
+            self.last = Some(*row);
+        }
+        is_due
+    }
 }
 
 impl Worker {
@@ -145,66 +174,69 @@ impl Worker {
     fn work(&mut self, rows: &[Row], flush: bool) -> Result<(), StoreError> {
         let Some(store) = &self.store else { return Ok(()) };
         let head = self.head.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut next = match self.next {
-            Some(next) => next,
-            None => store.last()?.map_or(0, |row| row.end_index),
-        };
+        let mut progress = self.progress.take().map_or_else(|| Progress::of(store.as_ref()), Ok)?;
         if let Some(first) = rows.first()
-            && first.first_index > next
+            && first.first_index > progress.next
         {
-            next = self.catch_up(store.as_ref(), next, first.first_index)?;
+            self.catch_up(store.as_ref(), &mut progress, first.first_index)?;
         }
-        // Behind a gap inside the queue, the rest is left to the next round: the segments have it.
-        let mut fresh: Vec<Row> = rows.iter().copied().skip_while(|row| row.first_index < next).collect();
-        let in_step = fresh.first().is_some_and(|row| row.first_index == next).then(|| {
-            1 + fresh.windows(2).take_while(|pair| pair[0].end_index == pair[1].first_index).count()
-        });
-        fresh.truncate(in_step.unwrap_or(0));
-        if let Some(last) = fresh.last() {
-            store.put(&fresh)?;
-            next = last.end_index;
-        }
-        if flush {
-            // Where rows still come, what lacks is among them or will show as a gap before them.
-            if rows.is_empty() {
-                next = self.catch_up(store.as_ref(), next, head.range.size())?;
+        let mut due = Vec::new();
+        let known = rows.partition_point(|row| row.first_index < progress.next);
+        for row in &rows[known..] {
+            if row.first_index != progress.next {
+                // Behind a gap inside the queue, the rest is left to the next round: the segments have it.
+                break;
             }
-            store.flush(&head)?;
+            if progress.pass(row) {
+                due.push(*row);
+            }
         }
-        self.next = Some(next);
+        if !due.is_empty() {
+            store.put(&due)?;
+        }
+        // Where rows still come, what lacks is among them or will show as a gap before them.
+        if flush && rows.is_empty() {
+            self.catch_up(store.as_ref(), &mut progress, head.range.size())?;
+        }
+        if flush && self.flushed_size != Some(head.range.size()) {
+            store.flush(&head)?;
+            self.flushed_size = Some(head.range.size());
+        }
+        self.progress = Some(progress);
         Ok(())
     }
 
-    /// Reads the rows from `next` up to `end` from the segments. Ends early at what cannot be read: that is the verifier's to name.
-    fn catch_up(&self, store: &dyn Store, next: u64, end: u64) -> Result<u64, StoreError> {
-        if next >= end {
-            return Ok(next);
+    /// Reads the rows up to the entry `end` from the segments. Ends early at what cannot be read: that is the verifier's to name.
+    fn catch_up(&self, store: &dyn Store, progress: &mut Progress, end: u64) -> Result<(), StoreError> {
+        if progress.next >= end {
+            return Ok(());
         }
         let segments = segment::list(&self.ledger).unwrap_or_default();
-        if next == 0 {
+        let is_new = progress.next == 0;
+        if is_new {
             tracing::info!(entries = end, "building the lookup tables from the segments");
         }
-        let mut done = next;
+        let next = progress.next;
         let first = segments.iter().rposition(|&first| first <= next).unwrap_or(0);
         for &segment in &segments[first..] {
             if segment >= end || self.is_stopping {
                 break;
             }
-            let rows =
-                rows_of(&self.ledger, segment, done, end).map_err(|error| StoreError(error.to_string()))?;
-            store.put(&rows)?;
-            done = rows.last().map_or(done, |row| row.end_index).max(done);
-            if next == 0 {
-                tracing::info!(entries = done, of = end, "lookup tables built");
+            let due = due_rows_of(&self.ledger, segment, progress, end);
+            store.put(&due.map_err(|error| StoreError(error.to_string()))?)?;
+            if is_new {
+                tracing::info!(entries = progress.next, of = end, "lookup tables built");
             }
         }
-        // What cannot be read now will not be readable in the next round either.
-        Ok(if self.is_stopping { done } else { end })
+        if !self.is_stopping {
+            // What cannot be read now will not be readable in the next round either.
+            progress.next = end;
+        }
+        Ok(())
     }
 
     fn replace(&mut self, error: &StoreError) {
-        self.store = None;
-        self.next = None;
+        (self.store, self.progress, self.flushed_size) = (None, None, None);
         let opened = set_aside(&self.ledger, error)
             .map_err(|io| StoreError(io.to_string()))
             .and_then(|()| (self.open)(&folder(&self.ledger)));
@@ -215,34 +247,37 @@ impl Worker {
     }
 }
 
-/// The rows of one segment's frames whose entries lie in [from, end).
-fn rows_of(ledger: &Path, segment: u64, from: u64, end: u64) -> io::Result<Vec<Row>> {
+/// The rows due for one segment's frames whose entries lie behind `progress` and before `end`.
+fn due_rows_of(ledger: &Path, segment: u64, progress: &mut Progress, end: u64) -> io::Result<Vec<Row>> {
     let file = Segment::open(ledger, segment)?;
     let mut rows = Vec::new();
-    let mut offset = segment::HEADER_LEN;
+    // What stands before the newest row's frame is in the tables already.
+    let last = progress.last.filter(|row| row.segment == segment);
+    let mut offset = last.map_or(segment::HEADER_LEN, |row| row.offset);
     loop {
         let frame = match file.at(offset)? {
             Found::Frame(frame) if frame.header().first_index < end => frame,
-            Found::Bad(_) => match file.next_frame(offset + 1, |frame| frame.header().first_index >= from)? {
-                Some((at, frame)) => {
-                    offset = at;
-                    frame
+            Found::Bad(_) => {
+                let next = progress.next;
+                match file.next_frame(offset + 1, |frame| frame.header().first_index >= next)? {
+                    Some((at, frame)) => {
+                        offset = at;
+                        frame
+                    }
+                    None => return Ok(rows),
                 }
-                None => return Ok(rows),
-            },
+            }
             _ => return Ok(rows),
         };
         let header = *frame.header();
-        if header.first_index >= from {
-            let root = stated_root(&frame).unwrap_or_default();
-            rows.push(Row {
-                first_index: header.first_index,
-                segment,
-                offset,
-                length: header.length,
-                end_index: header.end_index(),
-                root,
-            });
+        if header.first_index >= progress.next {
+            let (first_index, end_index, length) = (header.first_index, header.end_index(), header.length);
+            let mut row = Row { first_index, segment, offset, length, end_index, root: Hash::default() };
+            if progress.pass(&row) {
+                row.root = stated_root(&frame).unwrap_or_default();
+                progress.last = Some(row);
+                rows.push(row);
+            }
         }
         offset += u64::from(header.length);
     }

@@ -8,9 +8,12 @@ pub mod fsck;
 pub mod genuine;
 pub mod head;
 pub mod key;
+mod placed;
 pub mod row;
 pub mod segment;
 
+#[cfg(feature = "proxy")]
+mod block_file;
 #[cfg(feature = "proxy")]
 mod committer;
 #[cfg(feature = "proxy")]
@@ -23,6 +26,10 @@ mod health;
 pub mod index;
 #[cfg(feature = "proxy")]
 pub mod open;
+#[cfg(feature = "proxy")]
+mod patience;
+#[cfg(feature = "proxy")]
+mod queue;
 #[cfg(feature = "proxy")]
 mod spare;
 #[cfg(feature = "proxy")]

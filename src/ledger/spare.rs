@@ -3,10 +3,9 @@
 //! Overwriting zeros that are on the disk already halves an fdatasync against growing a file (docs/decisions/0004-zero-filled-segments.md). A spare is
 //! never needed: where there is none, segments grow. It is not part of the log until it is renamed.
 
-use crate::limits::SPARE_WRITE_BYTES;
-use std::fs::{self, File, OpenOptions};
+use super::block_file::BlockFile;
+use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread;
@@ -16,8 +15,8 @@ use std::thread;
 pub struct Spare {
     path: PathBuf,
     segment_bytes: u64,
-    filling: Option<Receiver<io::Result<File>>>,
-    ready: Option<File>,
+    filling: Option<Receiver<io::Result<BlockFile>>>,
+    ready: Option<BlockFile>,
 }
 
 impl Spare {
@@ -65,7 +64,7 @@ impl Spare {
     }
 
     /// The spare, if it is ready; its zeros are durable.
-    pub fn take(&mut self) -> Option<(File, PathBuf)> {
+    pub fn take(&mut self) -> Option<(BlockFile, PathBuf)> {
         self.is_ready();
         Some((self.ready.take()?, self.path.clone()))
     }
@@ -81,21 +80,9 @@ impl Drop for Spare {
     }
 }
 
-fn create_filled(path: &PathBuf, segment_bytes: u64) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path)?;
-    fill(&file, 0, segment_bytes)?;
-    file.sync_all()?;
+fn create_filled(path: &Path, segment_bytes: u64) -> io::Result<BlockFile> {
+    let mut file = BlockFile::create(path)?;
+    file.fill(segment_bytes)?;
+    file.file().sync_all()?;
     Ok(file)
-}
-
-/// Writes zeros from `from` up to `end`.
-pub(super) fn fill(file: &File, from: u64, end: u64) -> io::Result<()> {
-    let zeros = vec![0; SPARE_WRITE_BYTES];
-    let mut at = from;
-    while at < end {
-        let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(zeros.len());
-        file.write_all_at(&zeros[..length], at)?;
-        at += length as u64;
-    }
-    Ok(())
 }

@@ -90,25 +90,24 @@ impl Writer {
 
     /// Commits `entries` as one frame. When this returns, the frame is durable, and the head that readers stop at includes it. On an error
     /// nothing of it may be released, and the segment must not be written again: call [`Writer::recover`].
-    pub fn commit<'a>(&mut self, entries: impl Iterator<Item = &'a PendingEntry>) -> Result<Row, WriteError> {
-        let next = self.encode(entries);
-        let checkpoint = Checkpoint {
-            origin: self.origin.clone(),
-            size: next.range.size(),
-            root: next.range.root(),
-            extensions: Vec::new(),
-        };
+    pub fn commit<'a>(
+        &mut self,
+        entries: impl Iterator<Item = &'a PendingEntry> + Clone,
+    ) -> Result<Row, WriteError> {
+        let next = self.encode(entries.clone());
+        let root = next.range.root();
+        let checkpoint =
+            Checkpoint { origin: self.origin.clone(), size: next.range.size(), root, extensions: Vec::new() };
         // Signed before it is written: the signature is part of what becomes durable, so nothing unsigned is ever left.
         let note = self.signer.sign(&checkpoint.text());
-        self.builder.finish(&note);
+        self.builder.finish(entries.flat_map(|entry| &entry.payload), &note);
         self.rotate_if_full().map_err(failed("a new segment could not be created"))?;
 
         let frame = self.builder.bytes();
-        self.segment.check().map_err(failed("the ledger was changed by others"))?;
         // A crash from here on leaves a torn or a whole frame that nobody was told of: a start cuts the one and keeps the other.
         self.segment.write_at(frame, self.offset).map_err(failed("the segment could not be written"))?;
         self.segment.sync().map_err(failed("the segment could not be made durable"))?;
-        // Durable. But durable in a file without a name helps nobody, so the name is looked at once more before anything is released.
+        // Durable. But durable in a file without a name helps nobody, so the name is looked at before anything is released.
         self.segment.check().map_err(failed("the ledger was changed by others"))?;
 
         let row = Row {
@@ -117,13 +116,14 @@ impl Writer {
             offset: self.offset,
             length: narrow(frame.len()),
             end_index: next.range.size(),
-            root: checkpoint.root,
+            root,
         };
         self.offset += frame.len() as u64;
         self.state = next;
         self.checkpoint = note;
         // The head may be lost in a crash: a start then learns from the segments alone, which hold at least as much.
-        self.disk.write_head(&self.head().encode()).map_err(failed("the head file could not be written"))?;
+        let head = self.head().encode_with_root(&root);
+        self.disk.write_head(&head).map_err(failed("the head file could not be written"))?;
         Ok(row)
     }
 
@@ -168,12 +168,13 @@ impl Writer {
         let mut next = self.state.clone();
         // Time never goes back in the log, whatever the clock does.
         next.last_time_unix_nanos = next.last_time_unix_nanos.max(self.clock.unix_nanos());
-        self.builder.begin(&next.range);
+        self.builder.begin(&next.range, self.offset);
         for pending in entries {
             let (index, previous, time) = (next.range.size(), next.last_leaf, next.last_time_unix_nanos);
-            let leaf = self
-                .builder
-                .push(&pending.payload, |out| entry::seal(index, &previous, time, &pending.body, out));
+            let leaf =
+                self.builder.push(pending.body.len() + entry::SEAL_BYTES_MAX, pending.payload_len(), |out| {
+                    entry::seal(index, &previous, time, &pending.body, out)
+                });
             debug_assert!(leaf.len() <= entry::ENTRY_BYTES_MAX, "capture bounds an entry");
             next.last_leaf = merkle::leaf_hash(leaf);
             next.range.push(next.last_leaf);

@@ -1,11 +1,12 @@
 //! The rows of the lookup tables, held against the segments.
 //!
 //! They are no evidence, and can be rebuilt: a fault here says that reads through them may go wrong, not that the log does. Rows may end
-//! before the log does, since they are written behind it. Where rows come from is `store`'s; here they are only a sequence.
+//! before the log does, since they are written behind it. Where rows come from is `store`'s; here they are only a sequence. Frames that need
+//! none may have one.
 
 use super::content::Content;
 use super::fault::{FaultKind, Place, Sink, base64};
-use crate::ledger::row::Row;
+use crate::ledger::row::{Position, Row, is_due};
 use crate::merkle::Hash;
 
 /// All rows, in ascending order of their first index. An error ends them.
@@ -16,6 +17,8 @@ const REMEDY: &str = "the log itself is not touched by this; the next `attestry 
 /// Goes along the frames with the rows.
 pub(super) struct RowCheck<'a> {
     rows: std::iter::Peekable<Rows>,
+    /// The frame before.
+    before: Option<Position>,
     sink: &'a Sink,
 }
 
@@ -23,12 +26,14 @@ impl<'a> RowCheck<'a> {
     /// Checks no rows where there are none.
     pub fn new(rows: Option<Rows>, sink: &'a Sink) -> Self {
         let rows = rows.unwrap_or_else(|| Box::new(std::iter::empty()));
-        Self { rows: rows.peekable(), sink }
+        Self { rows: rows.peekable(), before: None, sink }
     }
 
     /// Holds the rows up to a frame against it. `root` is that of the tree behind the frame, where it is known.
     pub fn frame(&mut self, content: &Content, root: Option<Hash>) {
-        let first_index = content.at.first_index;
+        let (first_index, at) = (content.at.first_index, (content.at.segment, content.at.offset));
+        // What stood before something unknown may have had the row.
+        let is_due = is_due(self.before.replace(at), at) && !content.after_unknown;
         while let Some(Ok(row)) =
             self.rows.next_if(|row| row.as_ref().is_ok_and(|row| row.first_index < first_index))
         {
@@ -56,8 +61,8 @@ impl<'a> RowCheck<'a> {
                 self.rows.next();
             }
             // There is one for a later frame, so this one's was not merely not written yet.
-            Some(Ok(_)) => self.fault(first_index, "there is no row for the frame"),
-            Some(Err(_)) | None => {}
+            Some(Ok(_)) if is_due => self.fault(first_index, "there is no row for the frame"),
+            Some(_) | None => {}
         }
     }
 
@@ -100,10 +105,11 @@ fn text(row: &Row) -> String {
 mod tests {
     use super::*;
     use crate::ledger::fsck::fault::At;
+    use crate::limits::INDEX_ROW_SPACING_BYTES;
 
     fn content(first_index: u64, after_unknown: bool) -> Content {
         Content {
-            at: At { frame: 0, segment: 0, offset: 64 + 100 * first_index, first_index },
+            at: At { frame: 0, segment: 0, offset: offset_of(first_index), first_index },
             length: 100,
             after_unknown,
             range: Vec::new(),
@@ -115,18 +121,23 @@ mod tests {
     }
 
     fn row(first_index: u64) -> Row {
-        let offset = 64 + 100 * first_index;
+        let offset = offset_of(first_index);
         Row { first_index, segment: 0, offset, length: 100, end_index: first_index + 1, root: [7; 32] }
     }
 
-    /// Holds `rows` against frames 0 to 3, the last behind something unknown; returns the indexes of the faults.
+    /// Each two frames begin in one stretch.
+    fn offset_of(first_index: u64) -> u64 {
+        64 + INDEX_ROW_SPACING_BYTES / 2 * first_index
+    }
+
+    /// Holds `rows` against frames 0 to 6 without 4, so that 5 stands behind something unknown; returns the indexes of the faults.
     fn faults(rows: Vec<Result<Row, String>>) -> Vec<Option<u64>> {
         let sink = Sink::default();
         let mut check = RowCheck::new(Some(Box::new(rows.into_iter())), &sink);
-        for first_index in [0, 1, 3] {
-            check.frame(&content(first_index, first_index == 3), (first_index != 3).then_some([7; 32]));
+        for first_index in [0, 1, 2, 3, 5, 6] {
+            check.frame(&content(first_index, first_index == 5), (first_index < 4).then_some([7; 32]));
         }
-        check.end(4);
+        check.end(7);
         let (_, faults) = sink.into_found().into_lists();
         assert!(faults.iter().all(|fault| fault.kind == FaultKind::DbRow && fault.message.contains(REMEDY)));
         faults.iter().map(|fault| fault.place.index).collect()
@@ -136,18 +147,16 @@ mod tests {
     fn rows_that_agree_are_no_fault_and_may_end_early() {
         assert_eq!(faults(vec![]), []);
         assert_eq!(faults(vec![Ok(row(0))]), []);
-        assert_eq!(faults(vec![Ok(row(0)), Ok(row(1)), Ok(row(2)), Ok(row(3))]), []);
+        assert_eq!(faults((0..7).map(row).map(Ok).collect()), [], "more than are needed");
+        assert_eq!(faults([0, 2, 4, 6].map(row).map(Ok).to_vec()), []);
     }
 
     #[test]
     fn rows_that_differ_are_named() {
         assert_eq!(faults(vec![Ok(Row { root: [8; 32], ..row(0) })]), [Some(0)]);
-        assert_eq!(faults(vec![Ok(row(0)), Ok(row(3))]), [Some(1)], "a hole");
-        assert_eq!(
-            faults(vec![Ok(row(0)), Ok(row(1)), Ok(row(9))]),
-            [Some(3), Some(9)],
-            "of a frame that is not there"
-        );
+        assert_eq!(faults([0, 6].map(row).map(Ok).to_vec()), [Some(2)], "a hole");
+        let beyond = [row(0), Row { first_index: 1, ..row(3) }, row(2), row(6), row(9)];
+        assert_eq!(faults(beyond.map(Ok).to_vec()), [Some(1), Some(9)], "of frames that are not there");
         assert_eq!(faults(vec![Ok(row(0)), Err("broken".into())]), [None]);
     }
 }
