@@ -79,7 +79,7 @@ SCHEMA_TEXT = {
     "HeaderBlock": "1 Field* fields, 2 varint beside_length, 3 bytes beside_sha256, 4 string malformed",
     "Field": "1 bytes name, 2 bytes value, 3 bytes keyed_digest, 4 bool never_indexed, 5 varint known",
     "MessageSegment": """1 varint message, 2 bytes prefix, 3 varint offset, 4 varint length, 5 bytes sha256,
-        6 bool end, 7 bool stored, 8 varint frames, 9 bool whole""",
+        6 bool end, 7 bool stored, 8 varint frames, 9 varint whole""",
     "Gap": """1 string reason, 2 fixed64 from, 3 fixed64 to, 4 bool forwarded, 5 varint forwarded_submissions,
         6 varint forwarded_bytes, 7 varint refused_submissions""",
     "Damage": "1 string reason, 2 varint first_index, 3 varint end_index, 4 string segment, 5 varint offset",
@@ -610,11 +610,13 @@ def spell_out(entry):
     """Section 10, as far as a verifier needs it: what `whole` stands for."""
     for event in entry.get("call_events", {}).get("events", []):
         segment = event.get("message", {})
-        if segment.get("whole", False):
+        if segment.get("whole", 0):
             length = segment.get("length", 0)
             if length < 1 << 32:
                 segment["prefix"] = b"\0" + length.to_bytes(4, "big")
             segment.update(end=True, frames=1)
+            if segment["whole"] == 2:
+                segment["stored"] = True
 
 
 def wrong_in_connection_event(event):

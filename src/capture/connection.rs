@@ -9,7 +9,7 @@ use crate::generated::v1::{self, EventType, connection_event::Type as Connection
 use crate::http2::hpack::{FIELD_OVERHEAD_BYTES, TABLE_BYTES_MAX};
 use crate::http2::{Field, Malformed, Unit, UnitBody, UnitError, UnitLimits, UnitReader, code, frame};
 use bytes::Bytes;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Streams that were reset and whose other side may still have frames on the way. Beyond it the oldest are forgotten, and
@@ -39,12 +39,13 @@ pub struct Connection {
     limits: Limits,
     ids: Ids,
     evidence: Evidence,
-    streams: HashMap<u32, Stream>,
+    streams: BTreeMap<u32, Box<Stream>>,
     reset_streams: VecDeque<u32>,
     highest_opened: u32,
     client: Sender,
     server: Sender,
-    touched: Vec<u32>,
+    /// Streams of which this read may have left a segment open.
+    unfinished: Vec<u32>,
     milestones: Vec<Milestone>,
 }
 
@@ -71,12 +72,12 @@ impl Connection {
             limits,
             ids,
             evidence: Evidence::new(subject, policy, counters),
-            streams: HashMap::new(),
+            streams: BTreeMap::new(),
             reset_streams: VecDeque::new(),
             highest_opened: 0,
             client: side(),
             server: side(),
-            touched: Vec::new(),
+            unfinished: Vec::new(),
             milestones: Vec::new(),
         }
     }
@@ -179,7 +180,7 @@ impl Connection {
     }
 
     fn close_segments(&mut self, direction: Direction) {
-        for id in std::mem::take(&mut self.touched) {
+        for id in self.unfinished.drain(..) {
             if let Some(stream) = self.streams.get_mut(&id) {
                 stream.close_segment(direction, &mut self.evidence.drafts);
             }
@@ -246,10 +247,13 @@ impl Connection {
             return Ok(());
         };
         stream.headers(direction, fields, end_stream, malformed, &mut self.evidence);
+        let is_over = stream.is_over();
         if direction == Direction::ServerToClient {
             self.milestones.push(if end_stream { Milestone::Ended(id) } else { Milestone::Responded(id) });
         }
-        self.touched(id);
+        if is_over {
+            self.forget(id);
+        }
         Ok(())
     }
 
@@ -264,7 +268,7 @@ impl Connection {
         }
         let stream = Stream::new(id, self.ids.call(), protocol_over_http2(fields));
         self.milestones.push(Milestone::Opened { stream: id, is_grpc: stream.is_grpc() });
-        self.streams.insert(id, stream);
+        self.streams.insert(id, Box::new(stream));
         self.highest_opened = id;
         self.evidence.call_begins();
         Ok(())
@@ -276,10 +280,14 @@ impl Connection {
             return self.stray(direction, id, frame::kind::DATA, u8::from(end_stream), why, data.clone());
         };
         stream.data(direction, data, end_stream, &mut self.evidence);
+        if stream.is_over() {
+            self.forget(id);
+        } else if stream.has_open_segment(direction) && self.unfinished.last() != Some(&id) {
+            self.unfinished.push(id);
+        }
         if end_stream && direction == Direction::ServerToClient {
             self.milestones.push(Milestone::Ended(id));
         }
-        self.touched(id);
     }
 
     fn push_promise(
@@ -298,7 +306,7 @@ impl Connection {
             // The promised response is a call of its own, whose request is the promise.
             let mut pushed = Stream::new(promised, self.ids.call(), protocol_over_http2(fields));
             pushed.promised(fields, malformed, &mut self.evidence);
-            self.streams.insert(promised, pushed);
+            self.streams.insert(promised, Box::new(pushed));
             self.evidence.call_begins();
         }
         match self.streams.get_mut(&id) {
@@ -323,12 +331,15 @@ impl Connection {
         };
         let was_reset = stream.is_reset;
         stream.reset(direction, code, &mut self.evidence);
+        let is_over = stream.is_over();
         self.milestones.push(Milestone::Ended(id));
         if !was_reset {
             self.evidence.counters.calls_ended.add(1);
             self.reset_streams.push_back(id);
         }
-        self.touched(id);
+        if is_over {
+            self.forget(id);
+        }
         while self.reset_streams.len() > RESET_STREAMS_MAX {
             if let Some(oldest) = self.reset_streams.pop_front() {
                 self.streams.remove(&oldest);
@@ -336,22 +347,14 @@ impl Connection {
         }
     }
 
-    /// Remembers that this read touched the stream, and forgets the stream where nothing more can come on it.
-    fn touched(&mut self, id: u32) {
-        let Some(stream) = self.streams.get(&id) else { return };
-        if !stream.is_over() {
-            if self.touched.last() != Some(&id) {
-                self.touched.push(id);
-            }
-            return;
-        }
-        // A half that has ended has closed its last segment.
+    /// Forgets a stream on which nothing more can come. A half that has ended has closed its last segment.
+    fn forget(&mut self, id: u32) {
+        let Some(stream) = self.streams.remove(&id) else { return };
         if stream.is_reset {
             self.reset_streams.retain(|&reset| reset != id);
         } else {
             self.evidence.counters.calls_ended.add(1);
         }
-        self.streams.remove(&id);
     }
 
     fn settings(&mut self, direction: Direction, params: &[(u16, u32)]) -> Result<(), Failure> {

@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn a_message_at_the_border_of_two_entries_has_the_right_digest() {
         let mut numbers = std::collections::BTreeSet::new();
-        for empty_messages in 900..1_100 {
+        for empty_messages in 1_050..1_200 {
             let fields = [(":method", "POST"), (":path", "/a.B/C"), ("content-type", "application/grpc")];
             let mut chunk = frame::headers_literal(1, false, &fields, 16_384);
             chunk.extend(data(&[[0; 5].repeat(empty_messages), b"\0\0\0\0\x02a".to_vec()].concat()));

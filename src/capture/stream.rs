@@ -260,6 +260,11 @@ impl Stream {
         self.half(direction).segment = Some(segment);
     }
 
+    /// Whether the newest event of this read is a segment that may still grow.
+    pub(super) fn has_open_segment(&mut self, direction: Direction) -> bool {
+        self.half(direction).segment.is_some()
+    }
+
     /// Ends the growth of the newest segment, if there is one: from here on its digest is known.
     pub(super) fn close_segment(&mut self, direction: Direction, drafts: &mut Drafts) {
         let kind = match direction {

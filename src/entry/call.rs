@@ -20,6 +20,9 @@ const BODY_BYTES: usize = 384;
 /// The field of `attestry.v1.Entry` that holds the body.
 const CALL_EVENTS: u32 = 10;
 
+/// `whole` of a message whose data is in the payload.
+const STORED: u32 = 2;
+
 /// The field of `CallEvents` that holds an event.
 const EVENTS: u32 = 9;
 
@@ -67,6 +70,7 @@ pub struct CallHead<'a> {
 #[derive(Clone, Debug)]
 pub struct CallBody {
     bytes: Vec<u8>,
+    direction: Direction,
 }
 
 impl CallBody {
@@ -80,7 +84,7 @@ impl CallBody {
         wire::number(5, head.protocol as u64, &mut bytes);
         wire::number(6, head.level as u64, &mut bytes);
         wire::number(7, head.sequence, &mut bytes);
-        Self { bytes }
+        Self { bytes, direction: head.direction }
     }
 
     /// Bytes so far.
@@ -104,8 +108,9 @@ impl CallBody {
         malformed: &str,
     ) -> Option<Bytes> {
         let mut beside = None;
+        let kind = self.kind_in_short(kind);
         wire::nested(EVENTS, &mut self.bytes, |out| {
-            wire::number(1, kind as u64, out);
+            wire::number(1, kind, out);
             wire::nested(2, out, |out| {
                 beside = put_block(fields, out);
                 wire::bytes(4, malformed.as_bytes(), out);
@@ -117,10 +122,16 @@ impl CallBody {
 
     /// Appends a segment of a message, with the digest of the message up to its end.
     pub fn push_segment(&mut self, kind: EventType, segment: &Segment, sha256: Option<[u8; 32]>) {
+        let kind = self.kind_in_short(kind);
         wire::nested(EVENTS, &mut self.bytes, |out| {
-            wire::number(1, kind as u64, out);
+            wire::number(1, kind, out);
             wire::nested(3, out, |out| put_segment(segment, sha256, out));
         });
+    }
+
+    /// What goes without saying is 0.
+    fn kind_in_short(&self, kind: EventType) -> u64 {
+        if kind == header_of(self.direction) || kind == message_of(self.direction) { 0 } else { kind as u64 }
     }
 
     /// The encoded `body` field of `attestry.v1.Entry`, key and length included.
@@ -155,9 +166,9 @@ fn put_segment(segment: &Segment, sha256: Option<[u8; 32]>, out: &mut Vec<u8>) {
     wire::number(4, segment.length, out);
     wire::bytes(5, sha256.as_ref().map_or(&[], |digest| &digest[..]), out);
     wire::number(6, (segment.end && !is_whole).into(), out);
-    wire::number(7, segment.stored.into(), out);
+    wire::number(7, (segment.stored && !is_whole).into(), out);
     wire::number(8, if is_whole { 0 } else { segment.frames.into() }, out);
-    wire::number(9, is_whole.into(), out);
+    wire::number(9, if is_whole { if segment.stored { STORED.into() } else { 1 } } else { 0 }, out);
 }
 
 /// A whole message, not compressed, of one frame: what most messages are.
@@ -171,16 +182,34 @@ fn prefix_of(length: u32) -> [u8; 5] {
     [0, a, b, c, d]
 }
 
+fn header_of(direction: Direction) -> EventType {
+    if direction == Direction::ServerToClient { EventType::ServerHeader } else { EventType::ClientHeader }
+}
+
+fn message_of(direction: Direction) -> EventType {
+    if direction == Direction::ServerToClient { EventType::ServerMessage } else { EventType::ClientMessage }
+}
+
+/// Spells out the type that an event of a direction has where it names none.
+pub(super) fn spell_out_type(direction: Direction, event: &mut v1::Event) {
+    if event.r#type == 0 && event.message.is_some() {
+        event.set_type(message_of(direction));
+    } else if event.r#type == 0 && event.header.is_some() {
+        event.set_type(header_of(direction));
+    }
+}
+
 /// Spells out what `whole` stands for.
 pub(super) fn spell_out(segment: &mut v1::MessageSegment) {
-    if !segment.whole {
+    if segment.whole == 0 {
         return;
     }
     // A length that no prefix can say is nothing that a writer makes; the verifier will find the prefix missing.
     if let Ok(length) = u32::try_from(segment.length) {
         segment.prefix = Bytes::copy_from_slice(&prefix_of(length));
     }
-    (segment.end, segment.frames, segment.whole) = (true, 1, false);
+    segment.stored |= segment.whole == STORED;
+    (segment.end, segment.frames, segment.whole) = (true, 1, 0);
 }
 
 #[cfg(test)]
@@ -251,7 +280,7 @@ mod tests {
             end: true,
             stored: true,
             frames: 1,
-            whole: false,
+            whole: 0,
         };
         assert_eq!(message.message.as_ref(), Some(&expected), "stored in short, and spelt out");
         assert_eq!(end, &half_close);
@@ -283,12 +312,15 @@ mod tests {
             put_segment(segment, None, &mut bytes);
             v1::MessageSegment::decode(&bytes[..]).unwrap()
         };
-        assert!(stored(&whole).whole);
+        assert_eq!(
+            [whole, Segment { stored: false, ..whole }].map(|segment| stored(&segment).whole),
+            [STORED, 1]
+        );
         for segment in others {
             let before = stored(&segment);
             let mut after = before.clone();
             spell_out(&mut after);
-            assert!(!before.whole && before == after, "{segment:?}");
+            assert!(before.whole == 0 && before == after, "{segment:?}");
             let prefix = &segment.prefix[..segment.prefix_len.into()];
             assert_eq!((&after.prefix[..], after.end, after.frames), (prefix, segment.end, segment.frames));
         }

@@ -85,12 +85,14 @@ pub fn decode_any(bytes: Bytes) -> Result<v1::Entry, EntryError> {
     }
     let mut entry = v1::Entry::decode(bytes)?;
     if let Some(Body::CallEvents(call)) = &mut entry.body {
-        call.events.iter_mut().for_each(spell_out);
+        let direction = call.direction();
+        call.events.iter_mut().for_each(|event| spell_out(direction, event));
     }
     Ok(entry)
 }
 
-fn spell_out(event: &mut v1::Event) {
+fn spell_out(direction: v1::Direction, event: &mut v1::Event) {
+    call::spell_out_type(direction, event);
     if let Some(header) = &mut event.header {
         header.fields.iter_mut().for_each(known::spell_out);
     }

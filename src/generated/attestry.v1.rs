@@ -398,6 +398,7 @@ pub struct CallEvents {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Event {
+    /// Left out for the message, or the header, of the sender of the entry's direction.
     #[prost(enumeration = "EventType", tag = "1")]
     pub r#type: i32,
     #[prost(message, optional, tag = "2")]
@@ -478,10 +479,10 @@ pub struct MessageSegment {
     /// DATA frames that this segment was read from.
     #[prost(uint32, tag = "8")]
     pub frames: u32,
-    /// Set instead of prefix, end and frames when this is a whole message that was not compressed, read from one DATA
-    /// frame: prefix is a zero byte and length as 32 bits, big-endian; end is true; frames is 1.
-    #[prost(bool, tag = "9")]
-    pub whole: bool,
+    /// Not 0, instead of prefix, end and frames, when this is a whole message that was not compressed, read from one DATA
+    /// frame: prefix is a zero byte and length as 32 bits, big-endian; end is true; frames is 1. 2 stands for stored too.
+    #[prost(uint32, tag = "9")]
+    pub whole: u32,
 }
 /// What passed, or was refused, while the ledger could not commit.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

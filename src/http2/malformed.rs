@@ -156,7 +156,12 @@ fn name_fault(name: &[u8]) -> Option<Malformed> {
     if name.is_empty() {
         return Some(Malformed::EmptyName);
     }
-    let wrong = name.iter().find(|octet| matches!(octet, 0..=0x20 | b'A'..=b'Z' | b':' | 0x7f..))?;
+    // No early exit, as for values below.
+    let is_wrong = |octet: &u8| matches!(octet, 0..=0x20 | b'A'..=b'Z' | b':' | 0x7f..);
+    if !name.iter().fold(false, |bad, octet| bad | is_wrong(octet)) {
+        return None;
+    }
+    let wrong = name.iter().find(|octet| is_wrong(octet))?;
     Some(if wrong.is_ascii_uppercase() { Malformed::UppercaseName } else { Malformed::InvalidName })
 }
 

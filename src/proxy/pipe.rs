@@ -15,11 +15,14 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Room that is made for a read when less than a quarter of it is left.
-const READ_BYTES: usize = 64 * 1024;
+/// Room that is made for a read when less than a quarter of it is left: at first, and where little comes.
+const READ_BYTES_MIN: usize = 8 * 1024;
 
-/// The same for what nothing is recorded of, once a read has filled its room: a third less CPU for each byte of a bulk transfer
-/// (docs/decisions/0013). What is recorded is read in smaller pieces, since each is held with its evidence.
+/// The same where reads fill their room.
+const READ_BYTES_MAX: usize = 64 * 1024;
+
+/// The same for what nothing is recorded of: a third less CPU for each byte of a bulk transfer (docs/decisions/0013). What is recorded is read in smaller pieces,
+/// since each is held with its evidence.
 const BULK_READ_BYTES: usize = 256 * 1024;
 
 /// Slices of one vectored write; Linux takes 1,024, and more than a few change nothing.
@@ -90,7 +93,7 @@ impl<C: CommitPort> Pipe<C> {
             buffer: early,
             held: VecDeque::new(),
             held_bytes: 0,
-            read_bytes: READ_BYTES,
+            read_bytes: READ_BYTES_MIN,
             evidence_bytes: 0,
             out: VecDeque::new(),
             hold_bytes_max,
@@ -129,7 +132,18 @@ impl<C: CommitPort> Pipe<C> {
         let has_more = !self.is_ended && self.has_room() && from.poll_read_ready(cx).is_ready();
         // A place in the commit queue comes before the bytes: without one, reading on would only move the wait into memory. But an idle
         // connection takes none.
-        if has_more && self.poll_place(cx).is_ready() { Poll::Ready(Ready::Read) } else { Poll::Pending }
+        if has_more && self.poll_place(cx).is_ready() {
+            return Poll::Ready(Ready::Read);
+        }
+        self.release_idle_room();
+        Poll::Pending
+    }
+
+    /// A connection on which nothing happens keeps no more room than one that never carried much.
+    fn release_idle_room(&mut self) {
+        if self.is_empty() && self.buffer.is_empty() && self.buffer.capacity() > READ_BYTES_MIN {
+            (self.buffer, self.read_bytes) = (BytesMut::new(), READ_BYTES_MIN);
+        }
     }
 
     fn has_room(&self) -> bool {
@@ -166,8 +180,12 @@ impl<C: CommitPort> Pipe<C> {
             self.buffer.reserve(self.read_bytes.max(wanted.saturating_sub(self.buffer.len())));
         }
         let read = from.try_read(&mut self.buffer)?;
-        let is_full = self.buffer.len() == self.buffer.capacity();
-        self.read_bytes = if is_full && self.place == Place::Unneeded { BULK_READ_BYTES } else { READ_BYTES };
+        let most = if self.place == Place::Unneeded { BULK_READ_BYTES } else { READ_BYTES_MAX };
+        if self.buffer.len() == self.buffer.capacity() {
+            self.read_bytes = (4 * self.read_bytes).min(most);
+        } else if read < self.read_bytes / 16 {
+            self.read_bytes = (self.read_bytes / 2).max(READ_BYTES_MIN);
+        }
         Ok(read)
     }
 

@@ -287,7 +287,7 @@ pub fn part(kind: EventType, number: u64, message: &[u8], from: usize, to: usize
         end: to == message.len(),
         stored: true,
         frames: 1,
-        whole: false,
+        whole: 0,
     };
     let event = v1::Event { r#type: kind.into(), message: Some(segment), ..Default::default() };
     (event, message[from..to].to_vec())

@@ -206,7 +206,8 @@ pub fn part(number: u64, message: &[u8], from: usize, to: usize) -> (v1::Event, 
 pub fn whole(number: u64, message: &[u8]) -> (v1::Event, Vec<u8>) {
     let (mut event, payload) = part(number, message, 0, message.len());
     if let Some(segment) = &mut event.message {
-        (segment.end, segment.whole) = (false, true);
+        (segment.end, segment.stored, segment.whole) = (false, false, 2);
+        event.r#type = 0;
     }
     (event, payload)
 }
