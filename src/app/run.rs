@@ -61,6 +61,16 @@ async fn start(config: Config, signals: &mut Signals) -> anyhow::Result<Running>
     }
 }
 
+/// Whether the instructions are there that sha2 uses for SHA-256 where it finds them.
+fn hashes_in_hardware() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("sha");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("sha2");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    false
+}
+
 /// A running sidecar.
 pub struct Running {
     ledger: Ledger,
@@ -94,6 +104,11 @@ impl Running {
             started(config),
         )?;
         tracing::info!(ledger = %config.ledger.dir.display(), key = %ledger.verifier_key(), "ledger open");
+        if !hashes_in_hardware() {
+            tracing::warn!(
+                "this CPU has no SHA-256 instructions: hashing costs about seven times as much for each byte of payload"
+            );
+        }
         let options = data_path::options(config, &ledger, &entrances, clock, Arc::clone(&counters))?;
         let mut listening = Vec::new();
         for entrance in &entrances {

@@ -173,7 +173,7 @@ fn put_segment(segment: &Segment, sha256: Option<[u8; 32]>, out: &mut Vec<u8>) {
 
 /// A whole message, not compressed, of one frame: what most messages are.
 fn is_whole(segment: &Segment) -> bool {
-    let prefix = u32::try_from(segment.length).map(|length| prefix_of(length));
+    let prefix = u32::try_from(segment.length).map(prefix_of);
     segment.end && segment.frames == 1 && segment.prefix_len == 5 && prefix == Ok(segment.prefix)
 }
 

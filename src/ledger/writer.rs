@@ -173,7 +173,7 @@ impl Writer {
             let (index, previous, time) = (next.range.size(), next.last_leaf, next.last_time_unix_nanos);
             let leaf =
                 self.builder.push(pending.body.len() + entry::SEAL_BYTES_MAX, pending.payload_len(), |out| {
-                    entry::seal(index, &previous, time, &pending.body, out)
+                    entry::seal(index, &previous, time, &pending.body, out);
                 });
             debug_assert!(leaf.len() <= entry::ENTRY_BYTES_MAX, "capture bounds an entry");
             next.last_leaf = merkle::leaf_hash(leaf);
