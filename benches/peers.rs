@@ -1,8 +1,8 @@
-//! What a unary call costs: calls per second, latency, CPU, memory and ledger bytes of attestry, beside a direct connection and a plain proxy, in one run.
+//! What attestry costs beside other proxies: calls per second, latency, CPU, memory and bytes on disk, through all of them in one run, in front of one backend.
 //!
-//! `cargo bench --bench unary` prints a Markdown table; `-- --help` tells its flags, and `-- --quick` is a smoke run of seconds. The peers take turns in each round, so that a
-//! disturbance hits all of them; figures of two runs, days or machines do not compare. Needs h2load (Debian: nghttp2-client), and nghttpx (nghttp2-proxy) for
-//! the peer. What a run must show to count is in `load` and `echo`; how CPU is counted, in `usage`.
+//! `cargo bench --bench peers` installs the peers that it needs, measures for some twenty minutes, prints all tables and writes docs/benchmarks.md with its plots;
+//! `-- --help` tells its flags, and `-- --quick` is a smoke run. The peers take turns in each round, so that a disturbance hits all of them; figures of two runs,
+//! days or machines do not compare. What is measured is in `case`; what a run must show to count, in `load`, `echo` and `bulk_load`; how CPU is counted, in `usage`.
 #![allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -11,58 +11,104 @@
 )]
 #![allow(clippy::cast_possible_wrap, reason = "window arithmetic on lengths far below the bound")]
 
-#[path = "unary/backend.rs"]
+#[path = "peers/backend.rs"]
 mod backend;
-#[path = "unary/conversation.rs"]
+#[path = "peers/bulk_load.rs"]
+mod bulk_load;
+#[path = "peers/bulk_service.rs"]
+mod bulk_service;
+#[path = "peers/case.rs"]
+mod case;
+#[path = "peers/client.rs"]
+mod client;
+#[path = "peers/conversation.rs"]
 mod conversation;
-#[path = "unary/disk.rs"]
+#[path = "peers/disk.rs"]
 mod disk;
-#[path = "unary/echo.rs"]
+#[path = "peers/document.rs"]
+mod document;
+#[path = "peers/echo.rs"]
 mod echo;
-#[path = "unary/figures.rs"]
+#[path = "peers/figures.rs"]
 mod figures;
-#[path = "unary/load.rs"]
+#[path = "peers/install.rs"]
+mod install;
+#[path = "peers/load.rs"]
 mod load;
-#[path = "unary/machine.rs"]
+#[path = "peers/machine.rs"]
 mod machine;
-#[path = "unary/peers.rs"]
-mod peers;
-#[path = "unary/report.rs"]
+#[path = "peers/measure.rs"]
+mod measure;
+#[path = "transparency/others.rs"]
+mod others;
+#[path = "peers/peer.rs"]
+mod peer;
+#[path = "peers/plots.rs"]
+mod plots;
+#[path = "peers/raw_disk.rs"]
+mod raw_disk;
+#[path = "peers/report.rs"]
 mod report;
+#[path = "peers/rounds.rs"]
+mod rounds;
+#[path = "peers/running.rs"]
+mod running;
+#[path = "peers/settings.rs"]
+mod settings;
+#[path = "peers/stored.rs"]
+mod stored;
 #[path = "../tests/support/mod.rs"]
 mod support;
-#[path = "unary/usage.rs"]
+#[path = "peers/targets.rs"]
+mod targets;
+#[path = "peers/usage.rs"]
 mod usage;
+#[path = "peers/watch.rs"]
+mod watch;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
+use case::Case;
 use clap::Parser as _;
-use load::{Load, Seen, Shape};
+use install::Programs;
 use machine::Cores;
-use peers::{Backend, Running, Through};
-use report::Cell;
-use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
-use usage::Cost;
+use measure::Bench;
+use peer::Peer;
+use rounds::{Plan, Results};
+use running::Backend;
+use std::path::Path;
 
-const SHAPES: [Shape; 2] = [Shape { connections: 1, streams: 1 }, Shape { connections: 8, streams: 32 }];
+const ROUNDS: u64 = 3;
+const SECONDS: u64 = 3;
 
-/// What a unary call costs.
+/// What attestry costs beside other proxies.
 #[derive(clap::Parser)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 struct Args {
-    /// Smoke run: one round of one second
+    /// Smoke run: each kind of work once, for a second, with the peers that are installed already
     #[arg(long)]
     quick: bool,
     /// Runs of each cell
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+    #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: u64,
-    /// Length of a run, in seconds
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    /// Length of a run, in seconds; those that only feed plots are shorter by one
+    #[arg(long, default_value_t = SECONDS, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
-    /// Bytes of a message, such as 100,1024,16384
-    #[arg(long, value_delimiter = ',', default_value = "100", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    payloads: Vec<u32>,
-    /// Be the echo server (the benchmark starts itself so)
+    /// Only these peers
+    #[arg(long, value_enum, value_delimiter = ',')]
+    peers: Vec<Peer>,
+    /// Only cases that have this in their names, such as "unary 8x32" or "upload"; may be given several times
+    #[arg(long, value_name = "CASE")]
+    only: Vec<String>,
+    /// Leave out the peers that are not installed
+    #[arg(long)]
+    no_install: bool,
+    /// A run in which others use more of the machine than this is made again, up to three times
+    #[arg(long, default_value_t = 20, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    others_max: u32,
+    /// List the cases and their peers, and measure nothing
+    #[arg(long)]
+    list: bool,
+    /// Be the backend (the benchmark starts itself so)
     #[arg(long, hide = true)]
     backend: bool,
     /// Given by cargo
@@ -70,110 +116,124 @@ struct Args {
     bench: bool,
 }
 
-/// What one run gave.
-struct Measured {
-    seen: Seen,
-    cost: Option<Cost>,
-}
-
-/// What all runs have in common.
-struct Bench {
-    warm_up_s: u64,
-    seconds: u64,
-    cores: Cores,
-    backend: Backend,
-    /// For ledgers: beside the build, on a disk.
-    folder: PathBuf,
-    /// For h2load's files: in memory where that is possible, so that they cost the ledger's disk nothing.
-    scratch: PathBuf,
-}
-
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     if args.backend {
         return backend::serve();
     }
-    let Some(h2load) = load::version("h2load") else {
-        support::skip("the benchmark of unary calls", "h2load is not installed (Debian: nghttp2-client)");
+    let mut cases = args.cases();
+    ensure!(!cases.is_empty(), "no case is left; --list shows their names and peers");
+    if args.list {
+        list(&cases);
+        return Ok(());
+    }
+    let build = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("the build's folder has a parent")?;
+    let programs = Programs::beside(build);
+    if !args.quick && !args.no_install {
+        programs.install(&peers_of(&cases));
+    }
+    let Some(h2load) = load::version() else {
+        support::skip(
+            "the benchmark beside other proxies",
+            "h2load is not installed (Debian: nghttp2-client)",
+        );
         return Ok(());
     };
-    let nghttpx = load::version("nghttpx");
+    let missing = leave_out_missing(&mut cases, &programs);
+    let mut circumstances = missing.clone();
+    circumstances.push(h2load);
+    circumstances.extend(peers_of(&cases).into_iter().filter_map(|peer| programs.version(peer)));
+    circumstances.dedup();
+    // 1,000 connections have a descriptor at either end of the client and of the backend, which inherits the bound.
+    rlimit::increase_nofile_limit(u64::MAX)?;
+
+    // Only a whole run speaks for the project.
+    let is_long = !args.quick && args.rounds >= ROUNDS && args.seconds >= SECONDS;
+    let is_whole = is_long && args.only.is_empty() && args.peers.is_empty() && missing.is_empty();
+    let documents = if is_whole {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")
+    } else {
+        build.join("peers/report")
+    };
+    let results = measure(&args, &cases, programs, &mut circumstances)?;
+    println!("\n{}{}", targets::table(&results), report::tables(&results));
+    let page = document::write(&documents, &circumstances, &results)?;
+    println!("\nwritten: {} and its plots", page.display());
+    let failures: Vec<String> = results.failures().collect();
+    ensure!(failures.is_empty(), "{} runs failed:\n{}", failures.len(), failures.join("\n"));
+    Ok(())
+}
+
+/// All rounds; what the reader has to know of the machine is added to `circumstances`, and told at once.
+fn measure(
+    args: &Args,
+    cases: &[Case],
+    programs: Programs,
+    circumstances: &mut Vec<String>,
+) -> anyhow::Result<Results> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let memory = Path::new("/dev/shm");
     let scratch = if memory.is_dir() { tempfile::tempdir_in(memory)? } else { tempfile::tempdir()? };
     let cores = Cores::divide()?;
-    let disk = disk::measure(folder.path())?;
-    for line in machine::circumstances(cores, folder.path(), &disk) {
-        println!("{line}");
-    }
-    let peer =
-        nghttpx.as_deref().unwrap_or("nghttpx is not installed (Debian: nghttp2-proxy), so there is no peer");
-    println!("versions: attestry {}; {h2load}; {peer}", env!("CARGO_PKG_VERSION"));
+    let disk = disk::latency(folder.path(), disk::Into::Zeros)?;
+    circumstances.extend(machine::circumstances(cores, folder.path(), &disk));
+    let plan = args.plan();
+    circumstances.push(plan.to_string());
+    println!("{}", circumstances.join("\n"));
 
-    let (rounds, seconds) = if args.quick { (1, 1) } else { (args.rounds, args.seconds) };
-    println!(
-        "each cell: median (least - greatest) of {rounds} interleaved runs of {seconds} s, each after a warm-up of 1 s\n"
-    );
     let backend = Backend::start(folder.path())?;
-    let (folder, scratch) = (folder.path().to_owned(), scratch.path().to_owned());
-    let mut bench = Bench { warm_up_s: 1, seconds, cores, backend, folder, scratch };
-    let peers = [Some(Through::Direct), Some(Through::Attestry), nghttpx.map(|_| Through::Nghttpx)];
-    let peers: Vec<Through> = peers.into_iter().flatten().collect();
-    bench.check_each(&peers, &args.payloads)?;
-    let cells = bench.measure_all(&peers, &args.payloads, rounds)?;
-    print!("{}", report::table(&cells));
-    Ok(())
+    let (folder_path, scratch_path) = (folder.path().to_owned(), scratch.path().to_owned());
+    let mut bench =
+        Bench { programs, cores, backend, folder: folder_path, scratch: scratch_path, warm_up_s: 1, runs: 0 };
+    Ok(plan.run(&mut bench, cases))
 }
 
-impl Bench {
-    /// One call through each peer, looked at closely; and attestry's evidence of it, verified.
-    fn check_each(&self, peers: &[Through], payloads: &[u32]) -> anyhow::Result<()> {
-        for &through in peers {
-            let running = Running::start(through, self.backend.address, self.cores, &self.folder)?;
-            for &payload_bytes in payloads {
-                let checked = echo::check(running.address, &echo::message(payload_bytes));
-                checked.with_context(|| format!("one call of {payload_bytes} bytes, {through}"))?;
-            }
-            running.stop_and_verify()?;
+impl Args {
+    fn cases(&self) -> Vec<Case> {
+        let mut cases = if self.quick { case::quick() } else { case::full() };
+        cases.retain(|case| {
+            let name = case.work.to_string();
+            self.only.is_empty() || self.only.iter().any(|part| name.contains(part))
+        });
+        for case in &mut cases {
+            case.peers.retain(|peer| self.peers.is_empty() || self.peers.contains(peer));
         }
-        Ok(())
+        cases.retain(|case| !case.peers.is_empty());
+        cases
     }
 
-    fn measure_all(&mut self, peers: &[Through], payloads: &[u32], rounds: u64) -> anyhow::Result<Vec<Cell>> {
-        let shapes = SHAPES.iter().flat_map(|&shape| payloads.iter().map(move |&bytes| (shape, bytes)));
-        let places =
-            shapes.flat_map(|(shape, bytes)| peers.iter().map(move |&through| (shape, bytes, through)));
-        let mut cells: Vec<Cell> = places
-            .map(|(shape, payload_bytes, through)| Cell { shape, payload_bytes, through, runs: Vec::new() })
-            .collect();
-        for round in 1..=rounds {
-            for cell in &mut cells {
-                eprintln!("round {round} of {rounds}: {}", cell.name());
-                let measured = self.measure(cell.shape, &echo::message(cell.payload_bytes), cell.through);
-                cell.runs.push(measured.with_context(|| cell.name())?);
-            }
+    fn plan(&self) -> Plan {
+        if self.quick {
+            return Plan { rounds: 1, seconds: 1, others_max: 100, is_quick: true };
         }
-        Ok(cells)
+        Plan { rounds: self.rounds, seconds: self.seconds, others_max: self.others_max, is_quick: false }
     }
+}
 
-    /// One run, through a proxy of its own, so that each begins with an empty ledger.
-    fn measure(&mut self, shape: Shape, message: &[u8], through: Through) -> anyhow::Result<Measured> {
-        let running = Running::start(through, self.backend.address, self.cores, &self.folder)?;
-        let Self { warm_up_s, seconds, backend, .. } = self;
-        let (warm_up_s, seconds) = (*warm_up_s, *seconds);
-        let load =
-            Load { address: running.address, shape, message, warm_up_s, seconds, folder: &self.scratch };
-        let answered_before = backend.calls()?;
-        let (seen, cost) = load.run(|| {
-            let Some(meter) = &running.meter else { return Ok(None) };
-            // Costs are those of the middle of the run: neither its warm-up nor its end is in them.
-            thread::sleep(Duration::from_millis(warm_up_s * 1000 + seconds * 100));
-            let before = meter.sample(backend.calls()?)?;
-            thread::sleep(Duration::from_millis(seconds * 800));
-            Ok(Some(meter.sample(backend.calls()?)?.since(&before)))
-        })?;
-        load.check_bytes(&seen, backend.calls()? - answered_before)?;
-        running.stop()?;
-        Ok(Measured { seen, cost })
+fn list(cases: &[Case]) {
+    for case in cases {
+        let peers: Vec<String> = case.peers.iter().map(Peer::to_string).collect();
+        println!("{}: {}", case.work, peers.join(" | "));
     }
+}
+
+/// Those of all cases, each once.
+fn peers_of(cases: &[Case]) -> Vec<Peer> {
+    let mut peers: Vec<Peer> = cases.iter().flat_map(|case| case.peers.iter().copied()).collect();
+    peers.sort_unstable();
+    peers.dedup();
+    peers
+}
+
+/// Takes out of the cases what is not installed, and says so loudly.
+fn leave_out_missing(cases: &mut Vec<Case>, programs: &Programs) -> Vec<String> {
+    let mut said = Vec::new();
+    for peer in peers_of(cases).into_iter().filter(|&peer| programs.of(peer).is_none()) {
+        said.push(format!("NOT MEASURED: {peer} is not installed"));
+        for case in &mut *cases {
+            case.peers.retain(|&other| other != peer);
+        }
+    }
+    cases.retain(|case| !case.peers.is_empty());
+    said
 }

@@ -21,15 +21,15 @@ mod bare;
 mod calls;
 #[path = "transparency/cases.rs"]
 mod cases;
-#[path = "unary/conversation.rs"]
+#[path = "peers/conversation.rs"]
 mod conversation;
-#[path = "unary/disk.rs"]
+#[path = "peers/disk.rs"]
 mod disk;
-#[path = "unary/figures.rs"]
+#[path = "peers/figures.rs"]
 mod figures;
 #[path = "transparency/load.rs"]
 mod load;
-#[path = "unary/machine.rs"]
+#[path = "peers/machine.rs"]
 mod machine;
 #[path = "transparency/others.rs"]
 mod others;
@@ -41,7 +41,7 @@ mod secrets;
 mod support;
 #[path = "transparency/talks.rs"]
 mod talks;
-#[path = "unary/usage.rs"]
+#[path = "peers/usage.rs"]
 mod usage;
 #[path = "transparency/ways.rs"]
 mod ways;
@@ -133,7 +133,7 @@ fn main() -> anyhow::Result<()> {
     }
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let cores = Cores::divide()?;
-    let disk = disk::measure(folder.path())?;
+    let disk = disk::latency(folder.path(), disk::Into::Zeros)?;
     for line in machine::circumstances(cores, folder.path(), &disk) {
         println!("{line}");
     }
@@ -185,7 +185,7 @@ impl Bench {
         let mut cells: Vec<Cell> = places.map(|(case, way)| Cell { case, way, runs: Vec::new() }).collect();
         let mut disks = Vec::new();
         for round in 1..=rounds {
-            disks.push(disk::measure(&self.folder)?);
+            disks.push(disk::latency(&self.folder, disk::Into::Zeros)?);
             for cell in &mut cells {
                 let name = cell.case.name_through(cell.way);
                 eprintln!("round {round} of {rounds}: {name}");

@@ -41,6 +41,14 @@ pub(super) const FIRST_TRAILERS: &[u8] = b"\x40\x0bgrpc-status\x010";
 pub(super) const NEXT_RESPONSE: &[u8] = b"\x88\xbf";
 pub(super) const NEXT_TRAILERS: &[u8] = b"\xbe";
 
+/// The same two, kept out of the table (section 6.2.2).
+pub(super) const LITERAL_RESPONSE: &[u8] = b"\x88\x0f\x10\x10application/grpc";
+pub(super) const LITERAL_TRAILERS: &[u8] = b"\x00\x0bgrpc-status\x010";
+/// The literal response behind the notice that the table is of no size now (sections 4.2 and 6.3).
+const FIRST_LITERAL_RESPONSE: &[u8] = b"\x20\x88\x0f\x10\x10application/grpc";
+/// SETTINGS_HEADER_TABLE_SIZE where nothing is said (RFC 9113 section 6.5.2); the two entries here need far less.
+const TABLE_BYTES_DEFAULT: u32 = 4096;
+
 /// Calls answered by this process.
 pub(super) static CALLS: AtomicU64 = AtomicU64::new(0);
 
@@ -56,6 +64,8 @@ pub(super) struct Conversation<S> {
     stream_window_bytes: i64,
     received_bytes: u32,
     has_answered: bool,
+    /// The client keeps no header table, as nginx.
+    has_no_table: bool,
 }
 
 /// A frame, as it came.
@@ -77,6 +87,7 @@ impl<S: Read + Write> Conversation<S> {
             stream_window_bytes: WINDOW_BYTES_DEFAULT,
             received_bytes: 0,
             has_answered: false,
+            has_no_table: false,
         }
     }
 
@@ -130,10 +141,13 @@ impl<S: Read + Write> Conversation<S> {
         for setting in payload.chunks_exact(6) {
             let value = u32_at(setting, 2)?;
             match setting[1] {
-                1 => ensure!(
-                    value >= 4096,
-                    "the backend knows only the default header table, and was asked for {value} bytes"
-                ),
+                1 => {
+                    ensure!(
+                        value == 0 || value >= TABLE_BYTES_DEFAULT,
+                        "the backend knows only the default header table or none, and was asked for {value} bytes"
+                    );
+                    self.has_no_table = value == 0;
+                }
                 4 => self.stream_window_bytes = i64::from(value),
                 _ => {}
             }
@@ -186,8 +200,12 @@ impl<S: Read + Write> Conversation<S> {
 
     fn write_answer(&mut self, stream: u32, message: &[u8]) {
         let is_first = !std::mem::replace(&mut self.has_answered, true);
-        let (response, trailers) =
-            if is_first { (FIRST_RESPONSE, FIRST_TRAILERS) } else { (NEXT_RESPONSE, NEXT_TRAILERS) };
+        let (response, trailers) = match (is_first, self.has_no_table) {
+            (true, false) => (FIRST_RESPONSE, FIRST_TRAILERS),
+            (false, false) => (NEXT_RESPONSE, NEXT_TRAILERS),
+            (true, true) => (FIRST_LITERAL_RESPONSE, LITERAL_TRAILERS),
+            (false, true) => (LITERAL_RESPONSE, LITERAL_TRAILERS),
+        };
         self.frame(HEADERS, END_HEADERS, stream, &[response]);
         for part in message.chunks(FRAME_BYTES_MAX) {
             self.frame(DATA, 0, stream, &[part]);
@@ -222,7 +240,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
     Some((Frame { kind: header[3], flags: header[4], stream, payload }, length))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> anyhow::Result<u32> {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> anyhow::Result<u32> {
     let bytes = bytes.get(at..at + 4).context("the backend was sent a frame that is too short")?;
     Ok(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
 }

@@ -11,6 +11,9 @@ use tokio::net::TcpStream;
 /// Longest wait for the one call.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// Of a stream and of the connection: more than any message here, since the backend answers with whole ones.
+const WINDOW_BYTES: u32 = 2 << 20;
+
 /// A length-prefixed message with a payload of `payload_bytes`.
 pub(super) fn message(payload_bytes: u32) -> Vec<u8> {
     let payload = (0..payload_bytes).map(|at| (at.wrapping_mul(31) >> 3) as u8);
@@ -27,7 +30,11 @@ pub(super) fn check(address: SocketAddr, message: &[u8]) -> anyhow::Result<()> {
 }
 
 async fn call(address: SocketAddr, message: &[u8]) -> anyhow::Result<()> {
-    let (client, connection) = h2::client::handshake(TcpStream::connect(address).await?).await?;
+    let tcp = TcpStream::connect(address).await?;
+    let (client, connection) = h2::client::Builder::new()
+        .initial_window_size(WINDOW_BYTES)
+        .handshake::<_, bytes::Bytes>(tcp)
+        .await?;
     tokio::spawn(connection);
     let request = Request::post(super::load::url(address))
         .header("content-type", "application/grpc")

@@ -4,6 +4,7 @@
 
 use super::figures::quantile;
 use anyhow::{Context as _, bail, ensure};
+use std::fmt;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -11,10 +12,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Connections, and streams on each.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) connections: u64,
     pub(super) streams: u64,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.connections, self.streams)
+    }
 }
 
 /// One run.
@@ -31,7 +38,7 @@ pub(super) struct Load<'a> {
 /// What h2load saw between its warm-up and its end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
-    calls: u64,
+    pub(super) calls: u64,
     data_bytes: u64,
     pub(super) calls_per_s: f64,
     pub(super) p50_us: f64,
@@ -43,19 +50,22 @@ pub(super) fn url(address: SocketAddr) -> String {
     format!("http://{address}/attestry.bench.Echo/Unary")
 }
 
-/// The first line of `h2load --version`, if it is installed.
-pub(super) fn version(program: &str) -> Option<String> {
-    let output = Command::new(program).arg("--version").output().ok()?;
+/// What h2load says that it is, if it is installed.
+pub(super) fn version() -> Option<String> {
+    let output = Command::new("h2load").arg("--version").output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
 }
 
 impl Load<'_> {
-    /// Runs it; `meanwhile` is called once it has begun, and is to return before it ends.
-    pub(super) fn run<T>(&self, meanwhile: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<(Seen, T)> {
+    /// Runs it; `meanwhile` is called with h2load's process id once it has begun, and is to return before it ends.
+    pub(super) fn run<T>(
+        &self,
+        meanwhile: impl FnOnce(u32) -> anyhow::Result<T>,
+    ) -> anyhow::Result<(Seen, T)> {
         let (message, log) = (self.folder.join("message"), self.folder.join("requests.log"));
         std::fs::write(&message, self.message)?;
         let child = self.command(&message, &log).spawn().context("h2load cannot be started")?;
-        let during = meanwhile();
+        let during = meanwhile(child.id());
         let output = child.wait_with_output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         ensure!(output.status.success(), "h2load ended with {}:\n{text}", output.status);

@@ -11,29 +11,43 @@ use std::thread;
 
 const PROXY_CORE: &str = "0";
 const LOAD_CORE: &str = "1";
+/// For a proxy with two cores: a core beside the load's where there is one, else the load's, which it then shares.
+const TWO_CORES: [&str; 2] = ["0,1", "0,2"];
 
 /// The cores of this machine, as far as the benchmark uses them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cores {
     are_two: bool,
+    are_three: bool,
 }
 
 impl Cores {
     /// Binds this process, and with it all that it starts, to the second core, where there is one.
     pub(super) fn divide() -> anyhow::Result<Self> {
-        let are_two = thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+        let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let (are_two, are_three) = (cores > 1, cores > 2);
         if are_two {
             let pid = std::process::id().to_string();
             let taskset = Command::new("taskset").args(["--cpu-list", "--pid", LOAD_CORE, &pid]).output();
             let taskset = taskset.context("taskset (util-linux) cannot be started")?;
             ensure!(taskset.status.success(), "taskset: {}", String::from_utf8_lossy(&taskset.stderr));
         }
-        Ok(Self { are_two })
+        Ok(Self { are_two, are_three })
     }
 
     /// The command that a proxy is started under.
     pub(super) fn wrapper(self) -> &'static [&'static str] {
         if self.are_two { &["taskset", "--cpu-list", PROXY_CORE] } else { &[] }
+    }
+
+    /// The command that a proxy with two workers is started under.
+    #[allow(dead_code, reason = "not every benchmark has one")]
+    pub(super) fn wrapper_of_two(self) -> &'static [&'static str] {
+        match (self.are_two, self.are_three) {
+            (false, _) => &[],
+            (true, false) => &["taskset", "--cpu-list", TWO_CORES[0]],
+            (true, true) => &["taskset", "--cpu-list", TWO_CORES[1]],
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A gRPC client that costs next to nothing: unary calls of the conversation that `unary/conversation.rs` holds, every answer compared to the last byte.
+//! A gRPC client that costs next to nothing: unary calls of the conversation that `peers/conversation.rs` holds, every answer compared to the last byte.
 //!
 //! It knows what the server's header blocks look like, since both are the benchmark's own: frames that come back otherwise, or in another order, are an error.
 
