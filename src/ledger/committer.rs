@@ -5,7 +5,6 @@
 
 use super::health::Health;
 use super::index::Indexer;
-use super::queue::JobReceiver;
 use super::writer::{WriteError, Writer};
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -13,7 +12,7 @@ use crate::entry::{CommitError, PendingEntry, Receipt, Submission};
 use crate::limits::BATCH_ENTRIES_MAX;
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -44,7 +43,7 @@ impl Committer {
     /// Serves the queue until its last sender is gone, then writes what `stopped` gives as the last entry and trims the segment.
     pub(super) fn run(
         mut self,
-        queue: &JobReceiver,
+        queue: &Receiver<Job>,
         stopped: impl FnOnce() -> PendingEntry,
     ) -> Result<(), WriteError> {
         let mut recover_at = Instant::now();
@@ -68,7 +67,7 @@ impl Committer {
         self.finish(stopped())
     }
 
-    fn next_job(&self, queue: &JobReceiver, recover_at: Instant) -> Result<Job, RecvTimeoutError> {
+    fn next_job(&self, queue: &Receiver<Job>, recover_at: Instant) -> Result<Job, RecvTimeoutError> {
         // Never without a limit: whoever waited too long may declare the ledger failing while nothing is in the queue, and then nothing more comes.
         let wait = if self.health.is_failing() {
             recover_at.saturating_duration_since(Instant::now())
@@ -79,7 +78,7 @@ impl Committer {
     }
 
     /// Everything that waits already, up to the bounds of a batch.
-    fn gather(&self, first: Job, queue: &JobReceiver) -> Vec<Job> {
+    fn gather(&self, first: Job, queue: &Receiver<Job>) -> Vec<Job> {
         let size = |job: &Job| {
             let payload: usize =
                 job.submission.entries.iter().map(|entry| entry.body.len() + entry.payload_len()).sum();
@@ -88,7 +87,7 @@ impl Committer {
         let (mut bytes, mut entries) = size(&first);
         let mut batch = vec![first];
         while bytes < self.batch_bytes_max && entries < BATCH_ENTRIES_MAX {
-            let Some(job) = queue.try_recv() else { break };
+            let Ok(job) = queue.try_recv() else { break };
             let (more_bytes, more_entries) = size(&job);
             (bytes, entries) = (bytes + more_bytes, entries + more_entries);
             batch.push(job);

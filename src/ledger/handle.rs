@@ -9,7 +9,6 @@ use super::health::{Health, OnFailure};
 use super::index::{self, Indexer, OpenStore};
 use super::open::{self, Location, OpenError, Opened};
 use super::patience::Patience;
-use super::queue::{JobSender, Nudge, queue};
 use super::store::SledStore;
 use super::writer::WriteError;
 use crate::clock::Clock;
@@ -20,6 +19,7 @@ use crate::note::VerifierKey;
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::thread::{self, JoinHandle};
@@ -96,7 +96,7 @@ impl Ledger {
             store.map(|store| Indexer::start(dir.clone(), store, open_store, writer.head())).transpose();
         let indexer = indexer.map_err(io("the index thread cannot be started"))?;
         let health = Arc::new(Health::new(options.on_failure, Arc::clone(&counters)));
-        let (jobs, queue) = queue();
+        let (jobs, queue) = channel();
         let committer = Committer {
             writer,
             indexer,
@@ -171,7 +171,7 @@ fn stopped(reason: &Mutex<String>, counters: &Counters) -> PendingEntry {
 
 /// The commit port of a ledger. A handle and its answers belong to one task; another task takes a clone.
 pub struct LedgerHandle {
-    jobs: JobSender,
+    jobs: Sender<Job>,
     places: PollSemaphore,
     place: Option<OwnedSemaphorePermit>,
     /// How long a place is waited for, while the queue is full.
@@ -191,10 +191,10 @@ impl LedgerHandle {
     /// Puts a submission into the queue; `None` where nobody serves it any more.
     fn send(&self, submission: Submission, place: Option<OwnedSemaphorePermit>) -> Option<Waiting> {
         let (answer, receipt) = oneshot::channel();
-        let nudge = self.jobs.send(Job { submission, answer, _place: place })?;
+        self.jobs.send(Job { submission, answer, _place: place }).ok()?;
         let (deadline, patience) = (Instant::now() + self.wait_max, self.patience.clone());
         let clock = Arc::clone(&self.clock);
-        Some(Waiting { receipt, nudge, was_asked: false, deadline, patience, clock, wait_max: self.wait_max })
+        Some(Waiting { receipt, deadline, patience, clock, wait_max: self.wait_max })
     }
 }
 
@@ -250,7 +250,7 @@ impl Service<Submission> for LedgerHandle {
     }
 }
 
-/// The answer to one submission, which is committed when this is polled for the second time (it wakes its task for that by itself) or dropped, if not earlier.
+/// The answer to one submission.
 pub struct Commit {
     /// `None` where the ledger was failing already.
     waiting: Option<Waiting>,
@@ -262,8 +262,6 @@ pub struct Commit {
 
 struct Waiting {
     receipt: oneshot::Receiver<Result<Receipt, CommitError>>,
-    nudge: Nudge,
-    was_asked: bool,
     deadline: Instant,
     patience: Patience,
     clock: Arc<dyn Clock>,
@@ -275,15 +273,9 @@ impl Future for Commit {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { waiting, answered, health, wire_bytes } = &mut *self;
-        if let Some(Waiting { receipt, nudge, was_asked, deadline, patience, clock, wait_max }) = waiting {
+        if let Some(Waiting { receipt, deadline, patience, clock, wait_max }) = waiting {
             if let Poll::Ready(answer) = Pin::new(&mut *receipt).poll(cx) {
                 return Poll::Ready(answer.unwrap_or(Err(CommitError::Closed)));
-            }
-            if nudge.is_owed() && !std::mem::replace(was_asked, true) {
-                // The other tasks that are ready have their turn first, and what they submit goes into the same commit.
-                cx.waker().wake_by_ref();
-            } else {
-                nudge.give();
             }
             ready!(patience.poll_over(*deadline, cx));
             // From here on the committer does not answer; if it just has, that counts.

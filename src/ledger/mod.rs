@@ -29,8 +29,6 @@ pub mod open;
 #[cfg(feature = "proxy")]
 mod patience;
 #[cfg(feature = "proxy")]
-mod queue;
-#[cfg(feature = "proxy")]
 mod spare;
 #[cfg(feature = "proxy")]
 pub mod store;
