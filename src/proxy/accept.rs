@@ -10,7 +10,7 @@ use super::stack::{Accepted, Options, stack};
 use crate::entry::Submission;
 use crate::generated::v1::Traffic;
 use crate::limits::TURNED_AWAY_INTERVAL_MS;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
@@ -85,7 +85,8 @@ impl Listeners {
         for Entrance { socket, role } in entrances {
             let (hands, closed) = (hands.clone(), closing[place_of(role.traffic)].clone());
             let (name, traffic) = (format!("accept-{}", accepting.len()), role.traffic);
-            accepting.push((traffic, spawn(name, move || accept(socket, role, hands, closed))?));
+            let door = Door { options: options.clone(), places: Arc::clone(&places) };
+            accepting.push((traffic, spawn(name, move || accept(socket, role, hands, door, closed))?));
         }
         let (options, all_closed) = (options.clone(), closing.clone());
         let teller = spawn("turned-away".into(), move || tell(options, all_closed))?;
@@ -127,7 +128,31 @@ fn spawn<F: std::future::Future<Output = ()> + 'static>(
     thread::Builder::new().name(name).spawn(move || LocalSet::new().block_on(&runtime, run()))
 }
 
-async fn accept(listener: StdListener, role: Arc<Role>, hands: Vec<Hand>, closing: CancellationToken) {
+/// Where a flood ends: with neither a place for a connection nor one for being told so, it is reset here, and costs the workers nothing.
+struct Door<C> {
+    options: Options<C>,
+    places: Arc<Semaphore>,
+}
+
+impl<C> Door<C> {
+    fn admits(&self) -> bool {
+        self.places.available_permits() > 0 || self.options.turned_away.has_place()
+    }
+
+    fn shut(&self, stream: &StdStream) {
+        self.options.count_turned_away();
+        // Closed with this it is reset; a client that is gone needs nothing.
+        let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    }
+}
+
+async fn accept<C>(
+    listener: StdListener,
+    role: Arc<Role>,
+    hands: Vec<Hand>,
+    door: Door<C>,
+    closing: CancellationToken,
+) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the listener cannot be used"),
@@ -140,6 +165,7 @@ async fn accept(listener: StdListener, role: Arc<Role>, hands: Vec<Hand>, closin
         };
         let handed = accepted.and_then(|(stream, _)| stream.into_std());
         match (handed, turn.next()) {
+            (Ok(stream), _) if !door.admits() => door.shut(&stream),
             (Ok(stream), Some(hand)) => drop(hand.send((stream, Arc::clone(&role))).await),
             (Err(error), _) => {
                 tracing::warn!(%error, "a connection could not be accepted");

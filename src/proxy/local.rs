@@ -5,8 +5,7 @@
 //! has begun, or the protocol is opaque), the caller resets the connection.
 
 use super::CommitPort;
-use super::answers::{Dialect, unavailable_http1};
-use super::detect::Found;
+use super::answers::Dialect;
 use super::link::Link;
 use super::pipe::{Pipe, Ready};
 use super::session::{Session, Taken};
@@ -158,18 +157,6 @@ fn answer_open<C: CommitPort>(session: &mut Session<C>, pipe: &mut Pipe<C>, reas
         reply.extend(session.answers.goaway_gracefully(reason));
     }
     pipe.hold(reply.into(), 0, submission, Vec::new());
-}
-
-/// What a client is told for which there is no room, in the protocol that it speaks.
-pub(super) fn no_room(found: &Found, reason: &str) -> Option<Vec<u8>> {
-    match found {
-        Found::Http2 { .. } => {
-            let goaway = frame::goaway(0, code::ENHANCE_YOUR_CALM, reason.as_bytes());
-            Some([frame::settings(&[]), goaway].concat())
-        }
-        Found::Http1 => Some(unavailable_http1(reason)),
-        Found::Tls(_) | Found::Opaque(_) | Found::Drained | Found::Broken { .. } => None,
-    }
 }
 
 /// Lets the client read what it was sent last: closing a socket with unread bytes in it would take the answer back.

@@ -9,18 +9,17 @@ use super::relay::{End, Goodbye, Relay};
 use super::route::{Role, Way, way};
 use super::secure::{ClientTls, Handshakes, Insecure, Secured, UpstreamTls, note_passthrough, secure};
 use super::session::{Opening, Session};
-use super::turned_away::{TurnedAway, Why};
+use super::turned_away::{Terms, TurnedAway, Why, tell};
 use crate::capture::{Limits, OnUnreadable, Policy, Side};
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::entry::CommitError;
 use crate::generated::v1::{Traffic, WireProtocol};
 use crate::http2::Scheme;
-use crate::limits::{LOCAL_ANSWERS_MS, TURN_AWAY_MS};
+use crate::limits::LOCAL_ANSWERS_MS;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -91,6 +90,18 @@ pub struct Options<C> {
     pub turned_away: Arc<TurnedAway>,
 }
 
+impl<C> Options<C> {
+    /// One connection more for which there is no room.
+    pub(super) fn count_turned_away(&self) {
+        self.counters.connections_refused.add(1);
+        self.turned_away.add(Why::Connections, || self.no_room(), self.clock.unix_nanos());
+    }
+
+    fn no_room(&self) -> String {
+        format!("attestry: all {} connections are in use (limits.connections_max)", self.connections_max)
+    }
+}
+
 type Served = Pin<Box<dyn Future<Output = Result<(), Infallible>>>>;
 
 /// Everything that stands between accept and the peers, outermost first.
@@ -126,7 +137,7 @@ async fn serve_connection<C: CommitPort>(options: Rc<Options<C>>, accepted: Acce
     let way = match way(&role, &client, client_address, listener_address, &options.own_addresses) {
         Ok(way) => way,
         Err(no_way) => {
-            options.turned_away.add(Why::Way, &no_way.to_string(), options.clock.unix_nanos());
+            options.turned_away.add(Why::Way, || no_way.to_string(), options.clock.unix_nanos());
             return drop(client.set_zero_linger());
         }
     };
@@ -179,9 +190,9 @@ async fn serve_connection<C: CommitPort>(options: Rc<Options<C>>, accepted: Acce
             tell_unreachable(session, Link::Plain(client), &way, Some(found), early, &reason).await;
         }
         Err(Insecure::NoPlace) => {
-            let reason = "all places for TLS handshakes are in use (limits.handshakes_max)";
+            let reason = || "all places for TLS handshakes are in use (limits.handshakes_max)".to_owned();
             options.turned_away.add(Why::Handshakes, reason, options.clock.unix_nanos());
-            session.closed(reason.into(), Side::Attestry, 0, 0).await;
+            session.closed(reason(), Side::Attestry, 0, 0).await;
         }
     }
 }
@@ -402,27 +413,16 @@ where
     }
 }
 
-/// Tells a client in its own protocol that there is no room, if it says soon which that is and not too many are told already.
+/// Tells a client that there is no room, if not too many are told already.
 async fn turn_away<C: CommitPort>(options: Rc<Options<C>>, accepted: Accepted) -> Result<(), Infallible> {
-    options.counters.connections_refused.add(1);
-    let reason =
-        format!("attestry: all {} connections are in use (limits.connections_max)", options.connections_max);
-    options.turned_away.add(Why::Connections, &reason, options.clock.unix_nanos());
+    options.count_turned_away();
     let client = Link::Plain(accepted.client);
     let Some(_place) = options.turned_away.place() else {
         client.reset();
         return Ok(());
     };
-    let (mut early, limit) = (Early::default(), Duration::from_millis(TURN_AWAY_MS));
-    let bounds = Bounds { timeout: limit, ..options.detect };
-    let found = detect(&client, None, ServerFirst::Decides, &mut early, bounds, &accepted.role.drain).await;
-    match local::no_room(&found, &reason) {
-        Some(words) => {
-            // A fresh socket takes these few bytes whole.
-            let _ = client.try_write_vectored(&[io::IoSlice::new(&words)]);
-            local::linger(client.tcp()).await;
-        }
-        None => client.reset(),
-    }
+    let drain = &accepted.role.drain;
+    let terms = Terms { detect: options.detect, units: options.limits.units, drain };
+    tell(client, &terms, &options.no_room()).await;
     Ok(())
 }
