@@ -2,7 +2,6 @@
 #![no_main]
 
 use attestry::grpc::{MessageParser, PREFIX_LEN, decode_grpc_message, is_grpc_content_type, parse_timeout};
-use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -18,7 +17,7 @@ fn messages(data: &[u8], piece: usize) -> Vec<(Vec<u8>, Vec<u8>, bool)> {
     let mut parser = MessageParser::new();
     let mut found: Vec<(Vec<u8>, Vec<u8>, bool)> = Vec::new();
     for part in data.chunks(piece) {
-        parser.feed(&Bytes::copy_from_slice(part), &mut |piece| {
+        parser.feed(part, &mut |piece| {
             if found.len() as u64 == piece.message {
                 found.push(Default::default());
             }
@@ -26,8 +25,8 @@ fn messages(data: &[u8], piece: usize) -> Vec<(Vec<u8>, Vec<u8>, bool)> {
             let (prefix, body, ended) = found.last_mut().expect("one was pushed");
             assert!(!*ended && (piece.prefix.is_empty() || body.is_empty()));
             assert_eq!(piece.offset, body.len() as u64);
-            prefix.extend_from_slice(&piece.prefix);
-            body.extend_from_slice(&piece.data);
+            prefix.extend_from_slice(&part[piece.prefix]);
+            body.extend_from_slice(&part[piece.data]);
             *ended = piece.end;
         });
     }
