@@ -43,7 +43,7 @@ use sweep::{Effort, Shape};
 const MIB: u64 = 1024 * 1024;
 
 /// Commits that a ledger of lone small entries is made of, at the most, and in a smoke run: each takes an fdatasync.
-const READ_COMMITS_MAX: u64 = 200_000;
+const READ_COMMITS_MAX: u64 = 50_000;
 const READ_COMMITS_QUICK: u64 = 2_000;
 
 /// What is verified: small entries in batches as load makes them, as a lone caller makes them, and large ones.
