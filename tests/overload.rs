@@ -30,6 +30,9 @@ const PLACES: usize = 20;
 const CLIENTS: usize = 10 * PLACES;
 const CALLS_OF_EACH: usize = 20;
 
+const WAVES: usize = 300;
+const CLIENTS_OF_A_WAVE: usize = 16;
+
 /// Growth of resident memory from idle to its peak: less than the read buffers of so many connections.
 const GROWTH_KIB_MAX: u64 = 16 * 1024;
 
@@ -177,6 +180,37 @@ fn each_client_is_told_in_its_own_protocol() {
     let told = told(&sidecar);
     assert!(told >= 2, "{told}");
     must_be_summed(&sidecar, told);
+}
+
+/// Nothing but the submissions themselves wakes the committer here: the interval at which it would look again by itself is an hour. Each wave is over before the next one begins,
+/// so one submission that did not wake it would never be committed, and its call not end.
+#[test]
+fn every_submission_wakes_the_committer() {
+    let server = EchoServer::start();
+    let mut sidecar = Sidecar::builder(server.addr)
+        .set("ledger", "recovery_interval_ms", "3600000")
+        .set("ledger", "commit_wait_ms_max", "600000")
+        .start();
+    let content = message(b"wake");
+    runtime().block_on(async {
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS_OF_A_WAVE {
+            clients.push(Client::connect(sidecar.addr).await);
+        }
+        for wave in 0..WAVES {
+            let mut calls = JoinSet::new();
+            for mut client in clients.drain(..) {
+                let content = content.clone();
+                calls.spawn(async move { (client.call(&content).await, client) });
+            }
+            for (outcome, client) in calls.join_all().await {
+                assert!(outcome.is_echo_of(&content), "wave {wave}: {outcome:?}");
+                clients.push(client);
+            }
+        }
+    });
+    sidecar.stop();
+    assert_intact(&sidecar.ledger_dir, "waves");
 }
 
 /// The connections turned away, as the entries of the ledger sum them.

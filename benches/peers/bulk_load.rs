@@ -4,12 +4,15 @@
 
 use super::bulk_service::{PREFIX_BYTES, STREAMED_MESSAGES, number_message, streamed_message};
 use super::client::Client;
+use super::echo;
 use anyhow::{Context as _, ensure};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Payload of the one call of a connection that then is idle.
+const IDLE_PAYLOAD_BYTES: u32 = 100;
 /// Between two looks at whether all clients have begun.
 const PAUSE: Duration = Duration::from_millis(1);
 /// Payload of each message of an upload.
@@ -136,20 +139,9 @@ pub(super) fn upload(address: SocketAddr, messages: u64) -> anyhow::Result<Durat
     Ok(took)
 }
 
-/// So many connections, each of which has made one unary call of 100 bytes and now is idle.
+/// So many connections, each of which has made one unary call and now is idle.
 pub(super) fn idle(address: SocketAddr, connections: u32) -> anyhow::Result<Vec<Client>> {
-    let message = super::echo::message(100);
-    let one = |number: u32| {
-        let mut client = Client::connect(address)?;
-        client.begin("/attestry.bench.Echo/Unary");
-        client.send(&message, true)?;
-        let mut echoed = Vec::new();
-        client.answer(|data| {
-            echoed.extend_from_slice(data);
-            Ok(())
-        })?;
-        ensure!(echoed == message, "connection {number}: the message came back as another one");
-        Ok(client)
-    };
-    (1..=connections).map(|number| one(number).with_context(|| format!("idle connection {number}"))).collect()
+    let message = echo::message(IDLE_PAYLOAD_BYTES);
+    let one = |number| echo::check(address, &message).with_context(|| format!("idle connection {number}"));
+    (1..=connections).map(one).collect()
 }

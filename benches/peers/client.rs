@@ -1,6 +1,6 @@
 //! An HTTP/2 client connection of the benchmark's own, one call at a time: for what h2load cannot do, which is sending a message after another and looking at trailers.
 //!
-//! Windows are kept, header blocks decoded, and an answer that is not `:status: 200` with `grpc-status: 0` at its end is an error. Blocking, and bounded by a wait.
+//! Windows are kept, header blocks decoded, and an answer that is not `:status: 200` of gRPC's type with `grpc-status: 0` at its end is an error. Blocking, and bounded by a wait.
 
 use super::conversation::{
     ACK, CONNECTION_WINDOW_BYTES, DATA, END_HEADERS, END_STREAM, Frame, HEADERS, PING, READ_BYTES, SETTINGS,
@@ -195,6 +195,7 @@ impl Client {
             let expected: &[u8] = match &field.name[..] {
                 b":status" => b"200",
                 b"grpc-status" => b"0",
+                b"content-type" => b"application/grpc",
                 _ => continue,
             };
             ensure!(field.value == expected, "the answer says {:?}: {:?}", field.name, field.value);

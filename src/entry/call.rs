@@ -139,6 +139,10 @@ impl CallBody {
         wire::fixed(8, captured_unix_nanos, &mut self.bytes);
         wire::bytes(10, verified_peer.as_bytes(), &mut self.bytes);
         wire::enclose(CALL_EVENTS, &mut self.bytes);
+        // What waits for its commit is counted by its length, so the room that long events have left over is given back.
+        if self.bytes.capacity() - self.bytes.len() > BODY_BYTES {
+            self.bytes.shrink_to_fit();
+        }
         self.bytes
     }
 }
