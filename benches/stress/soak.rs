@@ -21,9 +21,6 @@ const MINUTE: Duration = Duration::from_mins(1);
 const QUICK_SLICE: Duration = Duration::from_secs(3);
 const QUICK_SLICES: u64 = 4;
 
-/// The least that can be configured.
-const DB_CACHE_BYTES: &str = "1048576";
-
 /// Between two looks at the sidecar.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -97,8 +94,7 @@ pub(super) fn run(bench: &Bench, minutes: u64) -> anyhow::Result<Report> {
         (_, true) => (QUICK_SLICE * 3, 7),
         _ => (MINUTE, minutes),
     };
-    // The lookup tables' cache is full after the first minute with this, and not only after hours: what grows then is something else.
-    let sidecar = bench.sidecar(&[]).set("ledger", "db_cache_bytes", DB_CACHE_BYTES).start();
+    let sidecar = bench.sidecar(&[]).start();
     let (pid, address) = (sidecar.pid(), sidecar.addr);
     let shared = Arc::<Shared>::default();
     let clients = bench.runtime.spawn(all_clients(address, Arc::clone(&shared)));

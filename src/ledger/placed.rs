@@ -32,7 +32,9 @@ impl Placed {
         if self.bytes.capacity() - self.bytes.len() >= more {
             return;
         }
-        let mut larger = Vec::with_capacity(BLOCK_BYTES + 2 * (self.len() + more));
+        // A little over what is needed: while it is copied both are there, and one as large as the largest frame is kept.
+        let needed = self.len() + more;
+        let mut larger = Vec::with_capacity(BLOCK_BYTES + needed + needed / 4);
         let start = start_at(&larger, self.place);
         larger.resize(start, 0);
         larger.extend_from_slice(self.as_slice());
