@@ -20,6 +20,9 @@ const BODY_BYTES: usize = 384;
 /// The field of `attestry.v1.Entry` that holds the body.
 const CALL_EVENTS: u32 = 10;
 
+/// What most events take that have no header block.
+const EVENT_BYTES: usize = 96;
+
 /// `whole` of a message whose data is in the payload.
 const STORED: u32 = 2;
 
@@ -92,8 +95,16 @@ impl CallBody {
         self.bytes.len()
     }
 
+    /// Makes room for what most events take. Doubled, the room of long events would be most of what waits for a commit.
+    fn make_room(&mut self) {
+        if self.bytes.capacity() - self.bytes.len() < EVENT_BYTES {
+            self.bytes.reserve_exact(EVENT_BYTES.max(self.bytes.len() / 4));
+        }
+    }
+
     /// Appends an event of any type.
     pub fn push(&mut self, event: &v1::Event) {
+        self.make_room();
         wire::nested(EVENTS, &mut self.bytes, |out| {
             event.encode(out).expect("a Vec has room for every message");
         });
@@ -122,6 +133,7 @@ impl CallBody {
 
     /// Appends a segment of a message, with the digest of the message up to its end.
     pub fn push_segment(&mut self, kind: EventType, segment: &Segment, sha256: Option<[u8; 32]>) {
+        self.make_room();
         let kind = self.kind_in_short(kind);
         wire::nested(EVENTS, &mut self.bytes, |out| {
             wire::number(1, kind, out);

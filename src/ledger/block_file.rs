@@ -12,6 +12,9 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+/// A long write whose bytes lie in another place in memory is copied in such pieces: the copy of a large frame would be memory that is kept.
+const COPIED_PIECE_BYTES: usize = 256 * 1024;
+
 /// The file, and what of it a write must repeat.
 #[derive(Debug)]
 pub(super) struct BlockFile {
@@ -67,7 +70,11 @@ impl BlockFile {
         // Not known again before this write is through.
         self.end = None;
         if bytes.len() <= COPIED_WRITE_BYTES_MAX || place_of(bytes) != self.tail.len() {
-            self.write_copied(bytes, offset)?;
+            let mut at = offset;
+            for piece in bytes.chunks(COPIED_PIECE_BYTES) {
+                self.write_copied(piece, at)?;
+                at += piece.len() as u64;
+            }
         } else {
             self.write_in_place(bytes, offset)?;
         }

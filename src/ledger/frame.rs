@@ -236,9 +236,9 @@ pub struct FrameBuilder {
 }
 
 impl FrameBuilder {
-    /// Begins a frame behind the tree that `range` describes. It is expected to be written at `offset` of a file, and quicker written there.
-    pub fn begin(&mut self, range: &CompactRange, offset: u64) {
-        self.buffer.restart(offset);
+    /// Begins a frame behind the tree that `range` describes, of some `bytes`. It is expected to be written at `offset` of a file, and quicker written there.
+    pub fn begin(&mut self, range: &CompactRange, offset: u64, bytes: usize) {
+        self.buffer.restart_with_room(offset, bytes);
         self.buffer.resize(HEADER_LEN);
         for hash in range.hashes() {
             self.buffer.append(hash);
@@ -338,7 +338,7 @@ mod tests {
             range.push([leaf; 32]);
         }
         let mut builder = FrameBuilder::default();
-        builder.begin(&range, 64);
+        builder.begin(&range, 64, 0);
         builder.push(5, 7, |out| out.extend_from_slice(b"first"));
         assert_eq!(builder.push(6, 0, |out| out.extend_from_slice(b"second")), b"second");
         let payloads = [Bytes::from_static(b"pay"), Bytes::from_static(b"load")];

@@ -18,10 +18,16 @@ pub(super) struct Placed {
 impl Placed {
     /// Empties the buffer; what is appended from now on has the place in memory that `offset` has in a file.
     pub fn restart(&mut self, offset: u64) {
+        self.restart_with_room(offset, BLOCK_BYTES);
+    }
+
+    /// The same where so many bytes are to come: what is too small for them is given back before there is a larger one.
+    pub fn restart_with_room(&mut self, offset: u64, bytes: usize) {
         self.place = place_of_offset(offset);
         self.bytes.clear();
-        if self.bytes.capacity() < BLOCK_BYTES {
-            self.bytes.reserve(2 * BLOCK_BYTES);
+        if self.bytes.capacity() < BLOCK_BYTES + bytes {
+            self.bytes = Vec::new();
+            self.bytes.reserve_exact(BLOCK_BYTES + bytes + bytes / 4);
         }
         self.start = start_at(&self.bytes, self.place);
         self.bytes.resize(self.start, 0);
@@ -32,7 +38,7 @@ impl Placed {
         if self.bytes.capacity() - self.bytes.len() >= more {
             return;
         }
-        // A little over what is needed: while it is copied both are there, and one as large as the largest frame is kept.
+        // A little over what is needed: while it is copied both are there.
         let needed = self.len() + more;
         let mut larger = Vec::with_capacity(BLOCK_BYTES + needed + needed / 4);
         let start = start_at(&larger, self.place);

@@ -39,6 +39,10 @@ pub struct WriteError {
     pub source: io::Error,
 }
 
+/// What a frame has beside its entries, and an entry beside its body and payload, at the most: so the buffer has its room at once.
+const FRAME_OVERHEAD_BYTES: usize = 4 * 1024;
+const ENTRY_OVERHEAD_BYTES: usize = 8 + entry::SEAL_BYTES_MAX;
+
 /// Appends group commits to the log.
 pub struct Writer {
     disk: Box<dyn Disk>,
@@ -164,11 +168,16 @@ impl Writer {
     }
 
     /// Encodes the entries into the builder's frame; returns the state that it leads to.
-    fn encode<'a>(&mut self, entries: impl Iterator<Item = &'a PendingEntry>) -> State {
+    fn encode<'a>(&mut self, entries: impl Iterator<Item = &'a PendingEntry> + Clone) -> State {
         let mut next = self.state.clone();
         // Time never goes back in the log, whatever the clock does.
         next.last_time_unix_nanos = next.last_time_unix_nanos.max(self.clock.unix_nanos());
-        self.builder.begin(&next.range, self.offset);
+        let bytes = |entry: &PendingEntry| ENTRY_OVERHEAD_BYTES + entry.body.len() + entry.payload_len();
+        self.builder.begin(
+            &next.range,
+            self.offset,
+            FRAME_OVERHEAD_BYTES + entries.clone().map(bytes).sum::<usize>(),
+        );
         for pending in entries {
             let (index, previous, time) = (next.range.size(), next.last_leaf, next.last_time_unix_nanos);
             let leaf =
