@@ -64,7 +64,7 @@ fn at_a_rate(bench: &Bench, delay_ms: u32, report: &mut Report) -> anyhow::Resul
         bench.runtime.block_on(load.run(address, SETTLING, bench.window()))
     })?;
     let share = calls_per_s / f64::from(CALLS_PER_S);
-    report.must(share >= ANSWERED_PER_DUE_MIN, || {
+    report.must_in_time(share >= ANSWERED_PER_DUE_MIN, || {
         format!("at {delay_ms} ms, only {calls_per_s:.0} calls/s were answered")
     });
     // Two commits, one after the other: less would show that the disk was not slow at all.
