@@ -102,7 +102,7 @@ impl BlockFile {
     /// Reads what stands before `offset` in its block.
     fn read_tail(&mut self, offset: u64) -> io::Result<()> {
         let before = place_of_offset(offset);
-        self.tail.restart(0);
+        self.tail.restart(0, 0);
         if before > 0 {
             self.tail.resize(BLOCK_BYTES);
             self.file.read_at(self.tail.as_mut_slice(), offset - before as u64)?;
@@ -113,12 +113,12 @@ impl BlockFile {
 
     fn write_copied(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let Self { file, tail, scratch, .. } = self;
-        scratch.restart(0);
+        scratch.restart(0, 0);
         scratch.reserve(tail.len() + bytes.len() + BLOCK_BYTES);
         scratch.append(tail.as_slice());
         scratch.append(bytes);
         let length = scratch.len();
-        tail.restart(0);
+        tail.restart(0, 0);
         tail.append(&scratch.as_slice()[length - length % BLOCK_BYTES..]);
         scratch.resize(length.next_multiple_of(BLOCK_BYTES));
         file.write_all_at(scratch.as_slice(), offset - place_of_offset(offset) as u64)
@@ -130,12 +130,12 @@ impl BlockFile {
         let (front, rest) = bytes.split_at((BLOCK_BYTES - tail.len()) % BLOCK_BYTES);
         let (middle, back) = rest.split_at(rest.len() - rest.len() % BLOCK_BYTES);
         tail.append(front);
-        scratch.restart(0);
+        scratch.restart(0, 0);
         scratch.append(back);
         scratch.resize(back.len().next_multiple_of(BLOCK_BYTES));
         let mut slices = [tail.as_slice(), middle, scratch.as_slice()].map(IoSlice::new);
         write_all_vectored_at(file, &mut slices, offset - place_of_offset(offset) as u64)?;
-        tail.restart(0);
+        tail.restart(0, 0);
         tail.append(back);
         Ok(())
     }
@@ -188,7 +188,7 @@ mod tests {
             for (round, length) in lengths().enumerate() {
                 let offset = expected.len();
                 // Every third is not where it would have to be to be written as it stands.
-                frame.restart((if round % 3 == 2 { offset + 1 } else { offset }) as u64);
+                frame.restart((if round % 3 == 2 { offset + 1 } else { offset }) as u64, 0);
                 frame.append(&vec![u8::try_from(round).unwrap() + 1; length]);
                 file.write_at(frame.as_slice(), offset as u64).unwrap();
                 expected.extend_from_slice(frame.as_slice());

@@ -238,7 +238,7 @@ pub struct FrameBuilder {
 impl FrameBuilder {
     /// Begins a frame behind the tree that `range` describes, of some `bytes`. It is expected to be written at `offset` of a file, and quicker written there.
     pub fn begin(&mut self, range: &CompactRange, offset: u64, bytes: usize) {
-        self.buffer.restart_with_room(offset, bytes);
+        self.buffer.restart(offset, bytes);
         self.buffer.resize(HEADER_LEN);
         for hash in range.hashes() {
             self.buffer.append(hash);

@@ -16,13 +16,9 @@ pub(super) struct Placed {
 }
 
 impl Placed {
-    /// Empties the buffer; what is appended from now on has the place in memory that `offset` has in a file.
-    pub fn restart(&mut self, offset: u64) {
-        self.restart_with_room(offset, BLOCK_BYTES);
-    }
-
-    /// The same where so many bytes are to come: what is too small for them is given back before there is a larger one.
-    pub fn restart_with_room(&mut self, offset: u64, bytes: usize) {
+    /// Empties the buffer; what is appended from now on has the place in memory that `offset` has in a file. There is room for so many `bytes`; what is too small for
+    /// them is given back before there is a larger one.
+    pub fn restart(&mut self, offset: u64, bytes: usize) {
         self.place = place_of_offset(offset);
         self.bytes.clear();
         if self.bytes.capacity() < BLOCK_BYTES + bytes {
@@ -104,7 +100,7 @@ mod tests {
     fn content_stays_whole_and_at_its_place_while_it_grows() {
         let mut placed = Placed::default();
         for place in [0, 64, 4095, 5000_u64] {
-            placed.restart(place);
+            placed.restart(place, 0);
             let mut expected = Vec::new();
             for round in 0..50_u8 {
                 let more = vec![round; 977 * usize::from(round)];
