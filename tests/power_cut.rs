@@ -44,13 +44,14 @@ fn thirty_power_cuts_lose_nothing_that_a_peer_received() {
     for cut in 1..=CUTS {
         disk.mount();
         let ledger = disk.folder().join("ledger");
-        let cycle = cut_under_load(&disk, &ledger, &server, &format!("p{cut}"), &mut random);
+        let name = format!("p{cut}");
+        let cycle = cut_under_load(&disk, &ledger, &server, &name, &mut random);
         refusals += cycle.iter().map(|receipts| receipts.refusals.len()).sum::<usize>();
         received.extend(cycle.into_iter().flat_map(|receipts| receipts.calls));
         disk.unmount();
 
         disk.mount();
-        lost += usize::from(disk.has_lost_what_was_not_synced());
+        lost += usize::from(disk.has_lost_what_was_not_synced(&name));
         let before = report(&ledger);
         if before.verdict != Verdict::Intact {
             not_intact
@@ -119,7 +120,7 @@ fn cut_under_load(
     for _ in 0..random.below(800) {
         ended.recv_timeout(PATIENCE).unwrap();
     }
-    fs::write(disk.folder().join("not-synced"), name).unwrap();
+    fs::write(disk.not_synced(name), name).unwrap();
     switch.say("go");
     assert_eq!(switch.line(PATIENCE), "cut");
 
@@ -212,9 +213,14 @@ impl Disk {
         switch
     }
 
+    /// A file of each cut's own: where one is replaced, ext4 writes the new content out when it is closed (auto_da_alloc).
+    fn not_synced(&self, cut: &str) -> PathBuf {
+        self.folder().join(format!("not-synced-{cut}"))
+    }
+
     /// Whether the file that was written right before the cut has no content any more.
-    fn has_lost_what_was_not_synced(&self) -> bool {
-        fs::read(self.folder().join("not-synced")).map_or(true, |content| content.is_empty())
+    fn has_lost_what_was_not_synced(&self, cut: &str) -> bool {
+        fs::read(self.not_synced(cut)).map_or(true, |content| content.is_empty())
     }
 }
 
