@@ -12,7 +12,7 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 /// An encoded field list above this many bytes stands beside the entry, so that entries stay far below their bound.
-pub const INLINE_FIELDS_BYTES_MAX: usize = 8 * 1024;
+const INLINE_FIELDS_BYTES_MAX: usize = 8 * 1024;
 
 /// What a small call needs for one direction, so that most bodies are never moved to make room.
 const BODY_BYTES: usize = 384;
