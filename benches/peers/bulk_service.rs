@@ -5,10 +5,10 @@
 
 use super::conversation::{
     ACK, CONNECTION_WINDOW_BYTES, DATA, END_HEADERS, END_STREAM, Frame, HEADERS, LITERAL_RESPONSE,
-    LITERAL_TRAILERS, PING, READ_BYTES, SETTINGS, TOP_UP_BYTES, WINDOW_UPDATE, parse, put_frame, u32_at,
+    LITERAL_TRAILERS, PING, READ_BYTES, SETTINGS, TOP_UP_BYTES, WINDOW_UPDATE, parse, put_frame,
+    read_preface, u32_at,
 };
 use anyhow::ensure;
-use attestry::http2::PREFACE;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
@@ -82,9 +82,7 @@ impl<S: Read + Write> BulkService<S> {
 
     /// Serves it until the client ends it.
     pub(super) fn run(mut self) -> anyhow::Result<()> {
-        let mut preface = [0; PREFACE.len()];
-        self.stream.read_exact(&mut preface)?;
-        ensure!(preface[..] == PREFACE[..], "the backend was spoken to in something that is not HTTP/2");
+        read_preface(&mut self.stream)?;
         self.frame(SETTINGS, 0, 0, &[&4_u16.to_be_bytes(), &UPLOAD_WINDOW_BYTES.to_be_bytes()]);
         self.frame(WINDOW_UPDATE, 0, 0, &[&CONNECTION_WINDOW_BYTES.to_be_bytes()]);
 

@@ -93,9 +93,7 @@ impl<S: Read + Write> Conversation<S> {
 
     /// Serves it until the client ends it.
     pub(super) fn run(mut self) -> anyhow::Result<()> {
-        let mut preface = [0; PREFACE.len()];
-        self.stream.read_exact(&mut preface)?;
-        ensure!(preface[..] == PREFACE[..], "the backend was spoken to in something that is not HTTP/2");
+        read_preface(&mut self.stream)?;
         self.frame(SETTINGS, 0, 0, &[&4_u16.to_be_bytes(), &STREAM_WINDOW_BYTES.to_be_bytes()]);
         self.frame(WINDOW_UPDATE, 0, 0, &[&CONNECTION_WINDOW_BYTES.to_be_bytes()]);
 
@@ -218,6 +216,14 @@ impl<S: Read + Write> Conversation<S> {
     fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[&[u8]]) {
         put_frame(&mut self.out, kind, flags, stream, payload);
     }
+}
+
+/// Reads what a client of HTTP/2 begins with (RFC 9113 section 3.4).
+pub(super) fn read_preface(stream: &mut impl Read) -> anyhow::Result<()> {
+    let mut preface = [0; PREFACE.len()];
+    stream.read_exact(&mut preface)?;
+    ensure!(preface[..] == PREFACE[..], "the backend was spoken to in something that is not HTTP/2");
+    Ok(())
 }
 
 /// Appends a frame (RFC 9113 section 4.1).
